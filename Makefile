@@ -1,0 +1,109 @@
+# Everything one does with Usercast, a target each; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+export USERCAST_BASE_PORT ?= 8000
+RATE ?= 5
+
+VENV := .venv
+LOCALSTACK := .venv-localstack
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
+LOCKS := master-service/requirements.txt client-service/requirements.txt requirements/dev.txt
+PACKAGES := shared master-service client-service
+INSTALLED := $(PACKAGES) compose
+
+# Settings that load without any server, for tools that only read the code.
+TOOL_ENV := DATABASE_URL=postgres://nobody@127.0.0.1/none REDIS_URL=redis://127.0.0.1/0 \
+	SECRET_KEY=for-tools-only ALLOWED_ORIGINS=http://127.0.0.1 USERCAST_CLIENT=tools \
+	USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users AWS_DEFAULT_REGION=eu-west-1
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the whole system: a master and the clients billing and support
+	@exec python -m embedded.demo
+
+.PHONY: traffic
+traffic: $(VENV)/.ready ## Make random changes in the running demo (RATE=5 a second), until ctrl-C
+	@RATE=$(RATE) exec python -m embedded.traffic
+
+.PHONY: test
+test: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the tests of the three packages, against servers of their own
+	@for package in $(PACKAGES); do echo "== $$package"; (cd $$package && python -m pytest -n 2); done
+
+.PHONY: e2e
+e2e: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the end-to-end tests: real processes, LocalStack, a real browser
+	@cd tests-e2e && python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the CloudFormation templates
+	ruff check .
+	ruff format --check .
+	lint-imports
+	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_master.settings mypy -p usercast -p usercast_master -p embedded
+	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_client.settings mypy -p usercast_client
+	djlint --quiet --check client-service/usercast_client
+	djlint --quiet --lint client-service/usercast_client
+	cfn-lint infra/aws/*.yaml
+	yamllint --strict infra .pre-commit-config.yaml
+	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
+	cd client-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
+
+.PHONY: format
+format: $(VENV)/.ready ## Rewrite code and templates in the project's format
+	ruff check --fix .
+	ruff format .
+	djlint --quiet --reformat client-service/usercast_client || true
+
+.PHONY: schema
+schema: $(VENV)/.ready ## Write the JSON Schema of the wire contract anew
+	python -m usercast.contract
+
+.PHONY: screenshot
+screenshot: $(VENV)/.ready $(LOCALSTACK)/.ready ## Take the README's picture anew, from a system started for it
+	python -m embedded.screenshot
+
+.PHONY: lock
+lock: $(VENV)/.ready ## Renew every lock file
+	for service in master client; do \
+	  $(COMPILE) --upgrade --no-emit-package usercast -o $$service-service/requirements.txt \
+	    $$service-service/pyproject.toml; done
+	$(COMPILE) --upgrade --no-emit-package usercast -o requirements/dev.txt \
+	  master-service/pyproject.toml client-service/pyproject.toml requirements/dev.in
+	$(COMPILE) --upgrade -o requirements/uv.txt requirements/uv.in
+	$(COMPILE) --upgrade --exclude-newer 2026-02-25 -o requirements/localstack.txt requirements/localstack.in
+
+.PHONY: clean
+clean: ## Stop a demo and remove all its state
+	@if [ -x $(BIN)/python ]; then python -m embedded.clean; fi
+	rm -rf .demo
+
+.PHONY: distclean
+distclean: clean ## Remove the development environments too
+	rm -rf $(VENV) $(LOCALSTACK)
+
+$(BIN)/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "usercast: Python 3.11 or newer is needed; name it with make PYTHON=python3.13 …" >&2; exit 1; }
+	@echo "Making the development environment in $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.ready: $(BIN)/uv requirements/dev.txt $(INSTALLED:%=%/pyproject.toml)
+	@echo "Installing what the services, the tests and the tools need …"
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python $(INSTALLED:%=-e %)
+	@touch $@
+
+$(LOCALSTACK)/.ready: $(BIN)/uv requirements/localstack.txt
+	@echo "Installing LocalStack into $(LOCALSTACK) …"
+	@$(PYTHON) -m venv --without-pip $(LOCALSTACK)
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(LOCALSTACK)/bin/python requirements/localstack.txt
+	@touch $@

@@ -1,0 +1,13 @@
+#!/usr/bin/env python
+"""A client's management commands."""
+
+import sys
+
+from usercast import startup
+
+if __name__ == "__main__":
+    startup.configure("usercast_client.settings")
+    from django.core.management import execute_from_command_line
+
+    with startup.one_clear_line():
+        execute_from_command_line(sys.argv)

@@ -1,0 +1,13 @@
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
+
+from usercast_client.api.views import LiveChangesView, LiveStateView, UserViewSet
+
+router = SimpleRouter()
+router.register("users", UserViewSet, basename="user")
+
+urlpatterns = [
+    path("", include(router.urls)),
+    path("live/state/", LiveStateView.as_view(), name="live-state"),
+    path("live/changes/", LiveChangesView.as_view(), name="live-changes"),
+]

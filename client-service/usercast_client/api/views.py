@@ -1,0 +1,73 @@
+"""REST of a client, read-only: the replicated users, and the live feed's state and changes."""
+
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+from rest_framework import serializers, viewsets
+from rest_framework.filters import SearchFilter
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from usercast_client.api.serializers import ReplicaUserSerializer
+from usercast_client.live import feed
+from usercast_client.replica.models import User
+
+LATEST_CHANGES = 30
+
+
+class UserPagination(PageNumberPagination):
+    page_size = 100
+    page_size_query_param = "page_size"
+    max_page_size = 1000
+
+
+class UserViewSet(viewsets.ReadOnlyModelViewSet[User]):
+    """The replicated users; local accounts are not among them."""
+
+    serializer_class = ReplicaUserSerializer
+    pagination_class = UserPagination
+    filter_backends = (SearchFilter,)
+    search_fields = ("username", "email", "first_name", "last_name")
+
+    def get_queryset(self) -> QuerySet[User]:
+        return User.objects.replicated().order_by("username")
+
+
+class LiveStateView(APIView):
+    """What a page that opens now needs: the newest cursor, the counts, the latest changes."""
+
+    def get(self, request: Request) -> Response:
+        # Read before the counts: a change in between is then told again rather than missed.
+        cursor = feed.newest_cursor()
+        counts = User.objects.replicated().aggregate(
+            users=Count("pk"), active=Count("pk", filter=Q(is_active=True))
+        )
+        return Response(
+            {
+                "client": settings.USERCAST_CLIENT,
+                "cursor": cursor,
+                "time": timezone.now(),
+                **counts,
+                "changes": feed.latest(LATEST_CHANGES),
+            }
+        )
+
+
+class SinceSerializer(serializers.Serializer[Any]):
+    since = serializers.IntegerField(min_value=0, max_value=2**63 - 1)
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=200)
+
+
+class LiveChangesView(APIView):
+    """The changes after ``since``, oldest first; ``complete`` is false when the feed is too short."""
+
+    def get(self, request: Request) -> Response:
+        query = SinceSerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked = query.validated_data
+        found = feed.since(asked["since"], limit=asked["limit"])
+        return Response({**found._asdict(), "more": found.complete and found.cursor < found.newest})

@@ -1,0 +1,17 @@
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from usercast.lifecycle import Stop
+from usercast.startup import require_database
+
+from usercast_client.inbox import poller
+
+
+class Command(BaseCommand):
+    help = "Poll this client's queues, apply the changes, tell the browsers. Runs until SIGTERM."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stop = Stop.on_signals()
+        require_database()
+        poller.run(stop, client=settings.USERCAST_CLIENT)

@@ -1,0 +1,128 @@
+"""The change feed: takes applied changes from ``replica.apply``, gives them cursors, reads them back.
+
+Read by the dashboard, the REST API and, through ``live.broadcast``, pushed to open browsers.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from django.db import connection
+from django.db.models import Max, Min
+from django.utils import timezone
+
+from usercast_client.live.models import Change
+
+#: Any fixed number: every applying transaction of this database takes the same lock.
+_LOCK = 7_264_001
+
+
+class Entry(NamedTuple):
+    """A change to be appended; the cursor and the time of applying are given by ``append``."""
+
+    kind: Change.Kind
+    user_id: UUID
+    version: int
+    changed_at: datetime
+    after: dict[str, Any] | None
+    before: dict[str, Any]
+
+
+class Slice(NamedTuple):
+    """What follows a cursor, as far as one answer holds it."""
+
+    changes: list[dict[str, Any]]
+    cursor: int
+    newest: int
+    #: False: the feed no longer reaches back to the asked cursor; read the users anew.
+    complete: bool
+
+
+def lock() -> None:
+    """Let no other transaction append until this one ends.
+
+    A plain sequence is handed out in one order and committed in another, so a reader could see 8
+    before 7 and never come back for it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+_APPEND = """
+WITH newest AS (SELECT coalesce(max(cursor), 0) AS cursor FROM live_change)
+INSERT INTO live_change
+    (cursor, kind, user_id, version, changed_at, applied_at, after, before)
+SELECT newest.cursor + row_number() OVER (ORDER BY position),
+       kind, user_id, version, changed_at, %s, nullif(after, 'null'), before
+FROM newest, ROWS FROM (
+    json_to_recordset(%s) AS (
+        kind text, user_id uuid, version bigint, changed_at timestamptz, after jsonb, before jsonb
+    )
+) WITH ORDINALITY AS entry(kind, user_id, version, changed_at, after, before, position)
+RETURNING cursor
+"""
+
+
+def append(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Append the entries in their order, within the caller's transaction; returns them as JSON.
+
+    The caller holds ``lock()``.
+    """
+    if not entries:
+        return []
+    now = timezone.now()
+    rows = msgspec.json.encode([entry._asdict() for entry in entries]).decode()
+    with connection.cursor() as cursor:
+        cursor.execute(_APPEND, [now, rows])
+        cursors = sorted(row[0] for row in cursor.fetchall())
+    return [
+        _as_json(Change(cursor=position, applied_at=now, **entry._asdict()))
+        for position, entry in zip(cursors, entries, strict=True)
+    ]
+
+
+def newest_cursor() -> int:
+    """The cursor of the newest change; 0 before the first."""
+    return Change.objects.aggregate(newest=Max("cursor"))["newest"] or 0
+
+
+def latest(limit: int) -> list[dict[str, Any]]:
+    """The newest changes, newest first, as the browser gets them."""
+    return [_as_json(change) for change in Change.objects.order_by("-cursor")[:limit]]
+
+
+def since(cursor: int, *, limit: int) -> Slice:
+    """The changes after a cursor, oldest first, at most ``limit``."""
+    bounds = Change.objects.aggregate(oldest=Min("cursor"), newest=Max("cursor"))
+    oldest, newest = bounds["oldest"] or 1, bounds["newest"] or 0
+    complete = oldest - 1 <= cursor <= newest
+    rows: Iterable[Change] = (
+        Change.objects.filter(cursor__gt=cursor).order_by("cursor")[:limit] if complete else ()
+    )
+    changes = [_as_json(change) for change in rows]
+    return Slice(changes, changes[-1]["cursor"] if changes else cursor, newest, complete)
+
+
+def trim(*, keep: int) -> int:
+    """Drop all but the newest ``keep`` changes; returns how many went. The newest always stays."""
+    oldest_kept = newest_cursor() - max(keep, 1)
+    return Change.objects.filter(cursor__lte=oldest_kept).delete()[0]
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    return {
+        "cursor": change.cursor,
+        "kind": str(change.kind),
+        "user_id": str(change.user_id),
+        "version": change.version,
+        "changed_at": _rfc3339(change.changed_at),
+        "applied_at": _rfc3339(change.applied_at),
+        "user": change.after,
+        "before": change.before,
+    }
+
+
+def _rfc3339(moment: datetime) -> str:
+    return msgspec.json.decode(msgspec.json.encode(moment), type=str)

@@ -1,0 +1,33 @@
+"""The change feed: a row for each applied change, for browsers that ask what they missed."""
+
+from django.db import models
+
+
+class Change(models.Model):
+    """One applied change, as this client saw it.
+
+    ``cursor`` grows by exactly one in the order of commits (see ``live.feed.append``), so a reader
+    who has seen N asks for what follows N and cannot miss any.
+    """
+
+    class Kind(models.TextChoices):
+        CREATED = "created"
+        UPDATED = "updated"
+        DELETED = "deleted"
+
+    cursor = models.BigIntegerField(primary_key=True)
+    kind = models.CharField(max_length=7, choices=Kind.choices)
+    user_id = models.UUIDField()
+    version = models.BigIntegerField()
+    changed_at = models.DateTimeField()
+    applied_at = models.DateTimeField()
+    #: The user after the change, in the contract's fields; None when deleted.
+    after = models.JSONField(null=True)
+    #: The values that the change replaced; of a deleted user, what they were called.
+    before = models.JSONField()
+
+    class Meta:
+        db_table = "live_change"
+
+    def __str__(self) -> str:
+        return f"{self.cursor}: {self.kind} {self.user_id}"

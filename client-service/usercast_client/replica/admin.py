@@ -1,0 +1,52 @@
+"""The client's admin: local accounts are managed here; of a replicated user only what is local."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.http import HttpRequest
+
+from usercast_client.replica.models import Clash, User
+
+OWNED_BY_MASTER = ("username", "email", "first_name", "last_name", "is_active", "date_joined")
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):
+    list_display = ("username", "email", "first_name", "last_name", "is_active", "version")
+    list_filter = ("is_active", "is_staff")
+    list_per_page = 50
+    readonly_fields = ("id", "version", "changed_at", "master_groups", "last_login", "date_joined")
+    fieldsets = (
+        *(DjangoUserAdmin.fieldsets or ()),
+        ("Replication", {"fields": ("id", "version", "changed_at", "master_groups")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        if obj is not None and obj.is_replicated:
+            return (*fields, *OWNED_BY_MASTER)
+        return fields
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A replicated user is deleted on the master, or would come back with the next change."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and not (obj is not None and obj.is_replicated)
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+
+@admin.register(Clash)
+class ClashAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Replicated users whose username a local account has: rename that one."""
+
+    list_display = ("username", "user_id", "seen_at")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,299 @@
+"""Apply: takes decoded changes from ``inbox.poller``, brings the replica to them, appends to the feed.
+
+Everything is decided by version, nothing by the order of arrival: what is not newer than the row or
+the tombstone is dropped. One transaction and a fixed number of statements, however many changes.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from django.db import connection, transaction
+from django.db.models import ProtectedError, Q, RestrictedError
+from django.utils import timezone
+from usercast.contract import STATE_FIELDS, UserChange, UserState
+
+from usercast_client.live import feed
+from usercast_client.live.models import Change
+from usercast_client.replica.models import Clash, Tombstone, User
+
+
+class Row(NamedTuple):
+    """A user as the replica holds them, locked until the transaction ends."""
+
+    id: UUID
+    version: int | None
+    changed_at: datetime | None
+    username: str
+    email: str
+    first_name: str
+    last_name: str
+    is_active: bool
+    date_joined: datetime
+    master_groups: list[str]
+
+
+class Applied(NamedTuple):
+    """What an apply did: the changes as the feed has them, and how many were dropped as old."""
+
+    changes: list[dict[str, Any]]
+    stale: int
+
+
+def apply(changes: Sequence[UserChange]) -> Applied:
+    """Bring the replica up to these changes, in any order and however often they come.
+
+    Appliers take turns (the feed's lock), so that an upsert and the deletion of a user who has no
+    row yet cannot miss each other, and cursors grow in commit order. When this returns, the
+    transaction has committed.
+
+    Raises:
+        django.db.OperationalError: the database is away, or chose this transaction as the victim
+            of a deadlock; nothing was applied.
+    """
+    newest = _newest_of_each(changes)
+    with transaction.atomic():
+        feed.lock()
+        rows = _locked_rows(newest.values())
+        tombstones = dict(
+            Tombstone.objects.filter(user_id__in=newest).values_list("user_id", "version")
+        )
+        fresh = [change for change in newest.values() if _is_news(change, rows, tombstones)]
+        states = [change for change in fresh if isinstance(change.data, UserState)]
+        gone = [change for change in fresh if change.is_deletion]
+        _delete(gone, rows)
+        names = _names(states, rows, freed={change.user_id for change in gone})
+        _park(names.parked)
+        _upsert(states, names.given)
+        _record_clashes(states, names)
+        entries = [_entry(change, rows.get(change.user_id), names.given) for change in fresh]
+        applied = feed.append([entry for entry in entries if entry is not None])
+    return Applied(applied, len(changes) - len(fresh))
+
+
+def _newest_of_each(changes: Iterable[UserChange]) -> dict[UUID, UserChange]:
+    newest: dict[UUID, UserChange] = {}
+    for change in changes:
+        known = newest.get(change.user_id)
+        if known is None or change.version > known.version:
+            newest[change.user_id] = change
+    return newest
+
+
+def _locked_rows(changes: Iterable[UserChange]) -> dict[UUID, Row]:
+    """The rows the changes are about, and those holding a username that a change brings."""
+    ids = [change.user_id for change in changes]
+    usernames = [change.data.username for change in changes if isinstance(change.data, UserState)]
+    found = (
+        User.objects.filter(Q(pk__in=ids) | Q(username__in=usernames))
+        .select_for_update()
+        .order_by("pk")
+        .values_list(*Row._fields)
+    )
+    return {row[0]: Row(*row) for row in found}
+
+
+def _is_news(change: UserChange, rows: dict[UUID, Row], tombstones: dict[UUID, int]) -> bool:
+    if change.version <= tombstones.get(change.user_id, 0):
+        return False
+    row = rows.get(change.user_id)
+    if row is None:
+        return True
+    if row.version is None:
+        return False  # A local account under the same key: never overwritten.
+    if row.username == placeholder(row.id):
+        return change.version >= row.version  # Parked: its own message again may free it.
+    return change.version > row.version
+
+
+# Usernames. Unique here as on the master, but changes of different users come in any order: whoever
+# stands in the way under an older change is parked under a placeholder until their own message.
+
+
+class Names(NamedTuple):
+    """Who gets which username, and who has to step aside first."""
+
+    given: dict[UUID, str]
+    parked: list[UUID]
+    clashes: list[UUID]
+
+
+def placeholder(user_id: UUID) -> str:
+    """The username of a parked user; no validated username holds a tilde."""
+    return f"~{user_id}"
+
+
+def _names(states: Sequence[UserChange], rows: dict[UUID, Row], *, freed: set[UUID]) -> Names:
+    holders = {
+        row.username: row for row in rows.values() if row.id not in freed
+    }
+    writing = {change.user_id for change in states}
+    wanted: dict[str, list[UserChange]] = defaultdict(list)
+    for change in states:
+        assert isinstance(change.data, UserState)
+        wanted[change.data.username].append(change)
+    names = Names({}, [], [])
+    for username, contenders in wanted.items():
+        holder = holders.get(username)
+        winner: UserChange | None = max(contenders, key=lambda change: change.changed_at)
+        if holder is not None and holder.version is None:
+            names.clashes.extend(change.user_id for change in contenders)
+            winner = None
+        elif holder is not None and holder.id not in {change.user_id for change in contenders}:
+            # A name passes on in the order of the master's clock; the later change keeps it.
+            if holder.id in writing or winner.changed_at >= (holder.changed_at or winner.changed_at):
+                names.parked.append(holder.id)
+            else:
+                winner = None
+        elif holder is not None and winner.user_id != holder.id:
+            names.parked.append(holder.id)
+        for change in contenders:
+            names.given[change.user_id] = (
+                username if change is winner else placeholder(change.user_id)
+            )
+    return names
+
+
+def _park(user_ids: Sequence[UUID]) -> None:
+    if not user_ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE replica_user SET username = '~' || id WHERE id = ANY(%s::uuid[])",
+            [[str(user_id) for user_id in user_ids]],
+        )
+
+
+def _record_clashes(states: Sequence[UserChange], names: Names) -> None:
+    clashing = set(names.clashes)
+    settled = [change.user_id for change in states if change.user_id not in clashing]
+    Clash.objects.filter(user_id__in=settled).delete()
+    Clash.objects.bulk_create(
+        [
+            Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
+            for change in states
+            if change.user_id in clashing and isinstance(change.data, UserState)
+        ],
+        update_conflicts=True,
+        unique_fields=["user_id"],
+        update_fields=["username", "seen_at"],
+    )
+
+
+# The password starts unusable ('!') and is, like the flags, the client's own from then on.
+_UPSERT = """
+INSERT INTO replica_user AS replica
+    (id, version, changed_at, username, email, first_name, last_name, is_active, date_joined,
+     master_groups, password, is_staff, is_superuser)
+SELECT id, version, changed_at, username, email, first_name, last_name, is_active, date_joined,
+       groups, '!', false, false
+FROM json_to_recordset(%s) AS change (
+    id uuid, version bigint, changed_at timestamptz, username text, email text, first_name text,
+    last_name text, is_active boolean, date_joined timestamptz, groups text[]
+)
+ORDER BY id
+ON CONFLICT (id) DO UPDATE SET
+    version = excluded.version,
+    changed_at = excluded.changed_at,
+    username = excluded.username,
+    email = excluded.email,
+    first_name = excluded.first_name,
+    last_name = excluded.last_name,
+    is_active = excluded.is_active,
+    date_joined = excluded.date_joined,
+    master_groups = excluded.master_groups
+WHERE replica.version <= excluded.version
+"""
+
+
+def _upsert(states: Sequence[UserChange], given: dict[UUID, str]) -> None:
+    if not states:
+        return
+    with connection.cursor() as cursor:
+        rows = [_shown(change, given) for change in states]
+        cursor.execute(_UPSERT, [msgspec.json.encode(rows).decode()])
+        cursor.execute(
+            "DELETE FROM replica_tombstone WHERE user_id = ANY(%s::uuid[])",
+            [[str(change.user_id) for change in states]],
+        )
+
+
+def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> None:
+    if not gone:
+        return
+    Tombstone.objects.bulk_create(
+        [
+            Tombstone(user_id=change.user_id, version=change.version, deleted_at=change.changed_at)
+            for change in gone
+        ],
+        update_conflicts=True,
+        unique_fields=["user_id"],
+        update_fields=["version", "deleted_at"],
+    )
+    here = [change.user_id for change in gone if change.user_id in rows]
+    try:
+        with transaction.atomic():
+            User.objects.filter(pk__in=here).delete()
+    except (ProtectedError, RestrictedError):
+        for user_id in here:
+            _delete_or_deactivate(user_id)
+
+
+def _delete_or_deactivate(user_id: UUID) -> None:
+    """A table of this client's own may forbid the deletion; the account then ends, but stays."""
+    try:
+        with transaction.atomic():
+            User.objects.filter(pk=user_id).delete()
+    except (ProtectedError, RestrictedError):
+        User.objects.filter(pk=user_id).update(is_active=False)
+
+
+def _entry(change: UserChange, row: Row | None, given: dict[UUID, str]) -> feed.Entry | None:
+    """What the feed tells of a change; None for the deletion of somebody never seen here."""
+    if change.is_deletion:
+        if row is None:
+            return None
+        called = {name: getattr(row, name) for name in ("username", "email", "first_name", "last_name")}
+        return _feed_entry(Change.Kind.DELETED, change, after=None, before=called)
+    after = _shown(change, given)
+    if row is None:
+        return _feed_entry(Change.Kind.CREATED, change, after=after, before={})
+    held = {**row._asdict(), "groups": row.master_groups}
+    assert isinstance(change.data, UserState)
+    before = {
+        name: held[name]
+        for name in STATE_FIELDS
+        if held[name] != after[name] and held[name] != placeholder(row.id)
+    }
+    return _feed_entry(Change.Kind.UPDATED, change, after=after, before=before)
+
+
+def _feed_entry(
+    kind: Change.Kind,
+    change: UserChange,
+    *,
+    after: dict[str, Any] | None,
+    before: dict[str, Any],
+) -> feed.Entry:
+    return feed.Entry(
+        kind=kind,
+        user_id=change.user_id,
+        version=change.version,
+        changed_at=change.changed_at,
+        after=after,
+        before=before,
+    )
+
+
+def _shown(change: UserChange, given: dict[UUID, str]) -> dict[str, Any]:
+    """A state in the contract's fields, under the username given here."""
+    state = msgspec.structs.asdict(change.data)
+    return {
+        **state,
+        "groups": list(state["groups"]),
+        "username": given[change.user_id],
+        "changed_at": change.changed_at,
+    }

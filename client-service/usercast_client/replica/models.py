@@ -1,0 +1,78 @@
+"""The client's copy of the users, beside its own local accounts. Written by ``replica.apply``."""
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from uuid_utils.compat import uuid7
+
+
+class UserQuerySet(models.QuerySet["User"]):
+    def replicated(self) -> "UserQuerySet":
+        """Those whom the master owns."""
+        return self.filter(version__isnull=False)
+
+
+class UserManager(DjangoUserManager.from_queryset(UserQuerySet)):  # type: ignore[misc]
+    """Django's, and ``replicated()``."""
+
+    use_in_migrations = False
+
+
+class User(AbstractUser):
+    """A user replicated from the master under the same key, or a local account (no version).
+
+    The client's other tables may point here. ``is_staff``, ``groups`` and the password are the
+    client's own: replication never touches them.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    #: The master's version that this row shows; None for a local account.
+    version = models.BigIntegerField(null=True, editable=False)
+    #: The user's groups on the master, by name, sorted.
+    master_groups = ArrayField(models.CharField(max_length=150), default=list, editable=False)
+    #: The master's clock at that version.
+    changed_at = models.DateTimeField(null=True, editable=False)
+
+    objects = UserManager()
+
+    class Meta(AbstractUser.Meta):
+        db_table = "replica_user"
+        ordering = ("username",)
+
+    @property
+    def is_replicated(self) -> bool:
+        return self.version is not None
+
+
+class Tombstone(models.Model):
+    """A deleted user's last version: an upsert that comes late finds it and is dropped."""
+
+    user_id = models.UUIDField(primary_key=True)
+    version = models.BigIntegerField()
+    deleted_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "replica_tombstone"
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at version {self.version}"
+
+
+class Clash(models.Model):
+    """A replicated user who cannot have their username here, because a local account has it.
+
+    The user is there all the same, under a placeholder; renaming the local account and sending the
+    user again resolves it.
+    """
+
+    user_id = models.UUIDField(primary_key=True)
+    username = models.CharField(max_length=150)
+    seen_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "replica_clash"
+        verbose_name_plural = "clashes"
+
+    def __str__(self) -> str:
+        return self.username

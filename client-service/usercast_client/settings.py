@@ -1,0 +1,158 @@
+"""A client's settings; everything that differs between clients and places comes from the environment."""
+
+from pathlib import Path
+
+from usercast.env import Environment
+from usercast.logging import logging_config
+
+env = Environment()
+
+BASE_DIR = Path(__file__).resolve().parent
+
+SECRET_KEY = env.str("SECRET_KEY")
+DEBUG = env.bool("DEBUG", False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+
+#: This client's name: its queues are usercast-<name>-live and -bulk.
+USERCAST_CLIENT = env.str("USERCAST_CLIENT")
+#: Needed by deploy_client only; the running processes know their queues by name.
+USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN", "")
+#: Pages from which browsers may open the WebSocket, such as https://billing.example.org.
+ALLOWED_ORIGINS = env.list("ALLOWED_ORIGINS")
+#: Changes the feed keeps for browsers that come back.
+USERCAST_FEED_KEEP = env.int("USERCAST_FEED_KEEP", 100_000)
+
+INSTALLED_APPS = [
+    "daphne",
+    "usercast_client.replica",
+    "usercast_client.inbox",
+    "usercast_client.live",
+    "usercast_client.dashboard",
+    "usercast",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "channels",
+    "csp",
+    "rest_framework",
+    "knox",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "usercast_client.urls"
+ASGI_APPLICATION = "usercast_client.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": {
+        # No persistent connections: under ASGI a request may run in any thread.
+        **env.dj_db_url("DATABASE_URL", conn_max_age=0),
+        "TEST": {"NAME": "test_client"},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "replica.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "dashboard:index"
+LOGOUT_REDIRECT_URL = "login"
+# Cookies know no ports: two clients on one host need names of their own.
+SESSION_COOKIE_NAME = f"usercast_{USERCAST_CLIENT}_session"
+CSRF_COOKIE_NAME = f"usercast_{USERCAST_CLIENT}_csrf"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR.parent / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+    }
+}
+
+LOGGING = logging_config(env.log_level("LOG_LEVEL", "INFO"))
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+REST_KNOX = {"TOKEN_TTL": None}
+
+REDIS_URL = env.str("REDIS_URL")
+CHANNEL_LAYERS = {
+    "default": {
+        # Pub/sub keeps sockets open while Redis restarts; what is lost meanwhile the feed has.
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # Redis shares pub/sub between its numbered databases, so clients need names of their own.
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": f"usercast.{USERCAST_CLIENT}"},
+    }
+}
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BEAT_SCHEDULE = {
+    "trim": {
+        "task": "usercast_client.live.tasks.trim_feed",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    }
+}

@@ -1,0 +1,19 @@
+"""A user as the REST API reads and writes it: the shared fields, over the master's model."""
+
+from django.contrib.auth.models import Group
+from rest_framework import serializers
+from usercast.serializers import UserSerializer
+
+from usercast_master.accounts.models import User
+
+
+class MasterUserSerializer(UserSerializer):
+    """``version`` is what clients will see; groups are given by name and must exist."""
+
+    version = serializers.IntegerField(read_only=True, allow_null=True)
+    groups = serializers.SlugRelatedField(
+        slug_field="name", many=True, queryset=Group.objects.all(), required=False
+    )
+
+    class Meta(UserSerializer.Meta):
+        model = User

@@ -1,0 +1,80 @@
+"""REST over the users: list, search, retrieve, create, partial update, delete."""
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
+from rest_framework import viewsets
+from rest_framework.mixins import (
+    CreateModelMixin,
+    DestroyModelMixin,
+    ListModelMixin,
+    RetrieveModelMixin,
+)
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+
+from usercast_master.accounts.models import User
+from usercast_master.api.serializers import MasterUserSerializer
+from usercast_master.outbox.models import OutboxEntry
+from usercast_master.outbox.scope import replicated
+
+
+class UserPagination(PageNumberPagination):
+    page_size = 100
+    page_size_query_param = "page_size"
+    max_page_size = 1000
+
+
+class UserViewSet(
+    ListModelMixin,
+    RetrieveModelMixin,
+    CreateModelMixin,
+    DestroyModelMixin,
+    viewsets.GenericViewSet[User],
+):
+    """The replicated users. Staff accounts are not here: they are managed in the admin.
+
+    A write returns once it is committed; the clients follow within a moment.
+    """
+
+    serializer_class = MasterUserSerializer
+    pagination_class = UserPagination
+    filterset_fields = ("is_active", "groups__name")
+    search_fields = ("username", "email", "first_name", "last_name")
+
+    def get_queryset(self) -> QuerySet[User]:
+        version = OutboxEntry.objects.filter(user_id=OuterRef("pk")).values("version")
+        return (
+            User.objects.filter(replicated())
+            .annotate(version=Subquery(version))
+            .prefetch_related("groups")
+            .order_by("username")
+        )
+
+    @transaction.atomic
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change the given fields of a user."""
+        serializer = self.get_serializer(self.get_object(), data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(self._as_committed(serializer))
+
+    @transaction.atomic
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Create a user, without a usable password."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(self._as_committed(serializer), status=201)
+
+    @transaction.atomic
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete a user, here and on every client."""
+        return super().destroy(request, *args, **kwargs)
+
+    def _as_committed(self, serializer: BaseSerializer[Any]) -> Any:
+        """The user read back, with the version that the write has just given it."""
+        return self.get_serializer(self.get_queryset().get(pk=serializer.instance.pk)).data

@@ -1,0 +1,23 @@
+"""The master's Celery application; its one task publishes the outbox."""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init
+from usercast import startup, topology
+
+startup.configure("usercast_master.settings")
+
+app = Celery("usercast_master")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["usercast_master.outbox"])
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def check_dependencies(**_kwargs: Any) -> None:
+    """A worker that cannot publish ends at its start, with one line that says why."""
+    from django.conf import settings
+
+    with startup.one_clear_line():
+        startup.require_database()
+        topology.require_topic(settings.USERCAST_TOPIC_ARN)

@@ -1,0 +1,24 @@
+"""A read-only look at what has yet to reach the clients."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from usercast_master.outbox.models import OutboxEntry
+
+
+@admin.register(OutboxEntry)
+class OutboxEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("user_id", "version", "published_version", "changed_at", "deleted_at", "attempts")
+    ordering = ("-changed_at",)
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,16 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from usercast.lifecycle import Stop
+from usercast.startup import require_database
+
+from usercast_master.outbox import relay
+
+
+class Command(BaseCommand):
+    help = "Relay: publish each change as it commits. Runs until SIGTERM."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stop = Stop.on_signals()
+        require_database()
+        relay.run(stop)

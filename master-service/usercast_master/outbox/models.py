@@ -1,0 +1,45 @@
+"""The outbox: one row a user, holding how far the user has changed and how far clients were told."""
+
+from django.db import models
+from django.db.models import F, Q
+
+
+class OutboxEntry(models.Model):
+    """A user's place in the stream of changes.
+
+    The entry has no payload: the publisher reads the user as it is when it sends. A hundred saves
+    while SNS is away are one message. A delivered entry stays: it carries the version on, and past
+    the user's deletion it is the tombstone.
+    """
+
+    #: No foreign key, since the entry outlives the user.
+    user_id = models.UUIDField(primary_key=True)
+    #: Grows by one with each change, in the transaction of the change.
+    version = models.BigIntegerField()
+    #: The newest version that SNS has accepted; 0 before the first.
+    published_version = models.BigIntegerField(default=0)
+    #: The master's clock at the latest change; travels as the event's time.
+    changed_at = models.DateTimeField()
+    #: When the user was deleted or left the replicated ones; None while the clients know them.
+    deleted_at = models.DateTimeField(null=True)
+    #: See ``capture.Priority``; an undelivered entry keeps its most urgent one.
+    priority = models.SmallIntegerField()
+    #: Until then no other publisher takes the entry: it is being sent, or waits after a failure.
+    claimed_until = models.DateTimeField(null=True)
+    #: Sends in vain since the last success; sets how long the next one waits.
+    attempts = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "outbox_entry"
+        verbose_name_plural = "outbox entries"
+        indexes = (
+            models.Index(
+                "priority",
+                "changed_at",
+                name="outbox_undelivered",
+                condition=Q(version__gt=F("published_version")),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at version {self.version}"

@@ -1,0 +1,144 @@
+"""Detect: takes Django's signals about users and groups, hands real changes to ``outbox.capture``.
+
+A change is a difference between the row as it is now, locked, and what is about to be written: the
+instance may have been loaded before somebody else's change. Only the contract's fields and the
+scope's count; a sign-in (``last_login``) or a new password is no change.
+"""
+
+from functools import wraps
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.contrib.auth.models import Group
+from django.db import models, transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+from usercast.contract import STATE_FIELDS
+
+from usercast_master.outbox.capture import Priority, mark_changed, mark_deleted
+from usercast_master.outbox.scope import SCOPE_FIELDS, is_replicated
+
+#: Groups are rows of another table and have a signal of their own.
+COLUMNS = (*(field for field in STATE_FIELDS if field != "groups"), *SCOPE_FIELDS)
+
+
+class _Write(NamedTuple):
+    """What a save is about to do to a row: its columns before (None: no row yet) and after."""
+
+    before: dict[str, Any] | None
+    after: dict[str, Any]
+
+
+def connect() -> None:
+    """Listen to the user model, its group memberships, and the groups themselves."""
+    from usercast_master.accounts.models import User
+
+    pre_save.connect(before_user_save, sender=User)
+    post_save.connect(after_user_save, sender=User)
+    pre_delete.connect(before_user_delete, sender=User)
+    post_delete.connect(after_user_delete, sender=User)
+    m2m_changed.connect(on_membership, sender=User.groups.through)
+    pre_save.connect(before_group_save, sender=Group)
+    post_save.connect(after_group_save, sender=Group)
+    pre_delete.connect(before_group_delete, sender=Group)
+    # Django's Group cannot be subclassed here; its save needs the transaction User.save has.
+    Group.save = _in_transaction(Group.save)  # type: ignore[method-assign]
+
+
+def before_user_save(
+    instance: Any, raw: bool, update_fields: frozenset[str] | None, **_kwargs: Any
+) -> None:
+    before = None if instance._state.adding and not raw else _row(instance, lock=True)
+    written = {
+        column: getattr(instance, column)
+        for column in COLUMNS
+        if update_fields is None or column in update_fields
+    }
+    instance._usercast_write = _Write(before, {**(before or {}), **written})
+
+
+def after_user_save(instance: Any, **_kwargs: Any) -> None:
+    before, after = instance.__dict__.pop("_usercast_write")
+    was_known = before is not None and _known(before)
+    is_known = _known(after)
+    if was_known and not is_known:
+        mark_deleted([instance.pk])
+    elif is_known and (not was_known or before != _comparable(instance, after)):
+        deactivated = was_known and before["is_active"] and not after["is_active"]
+        mark_changed([instance.pk], Priority.URGENT if deactivated else Priority.SINGLE)
+
+
+def before_user_delete(instance: Any, **_kwargs: Any) -> None:
+    row = _row(instance, lock=True)
+    instance._usercast_known = row is not None and _known(row)
+
+
+def after_user_delete(instance: Any, **_kwargs: Any) -> None:
+    if instance.__dict__.pop("_usercast_known"):
+        mark_deleted([instance.pk])
+
+
+def on_membership(
+    instance: Any, action: str, reverse: bool, pk_set: set[Any] | None, **_kwargs: Any
+) -> None:
+    """A user's groups or a group's users were added, removed or cleared."""
+    if not reverse:
+        if action == "post_clear" or (action in ("post_add", "post_remove") and pk_set):
+            mark_changed([instance.pk], Priority.SINGLE)
+    elif action == "pre_clear":
+        instance._usercast_members = _members(instance)
+    elif action == "post_clear":
+        mark_changed(instance.__dict__.pop("_usercast_members"), Priority.BULK)
+    elif action in ("post_add", "post_remove") and pk_set:
+        mark_changed(pk_set, Priority.BULK if len(pk_set) > 1 else Priority.SINGLE)
+
+
+def before_group_save(instance: Group, **_kwargs: Any) -> None:
+    old_name = Group.objects.filter(pk=instance.pk).values_list("name", flat=True).first()
+    instance._usercast_renamed = old_name not in (None, instance.name)  # type: ignore[attr-defined]
+
+
+def after_group_save(instance: Group, **_kwargs: Any) -> None:
+    if instance.__dict__.pop("_usercast_renamed"):
+        mark_changed(_members(instance), Priority.BULK)
+
+
+def before_group_delete(instance: Group, **_kwargs: Any) -> None:
+    # Marked ahead of the deletion, which is one transaction with it; afterwards nobody is a member.
+    mark_changed(_members(instance), Priority.BULK)
+
+
+def _row(instance: models.Model, *, lock: bool) -> dict[str, Any] | None:
+    rows = type(instance)._base_manager.filter(pk=instance.pk)
+    return (rows.select_for_update() if lock else rows).values(*COLUMNS).first()
+
+
+def _known(columns: dict[str, Any]) -> bool:
+    return is_replicated(is_staff=columns["is_staff"], is_superuser=columns["is_superuser"])
+
+
+def _comparable(instance: models.Model, columns: dict[str, Any]) -> dict[str, Any]:
+    """The values as they read back: ``date_joined`` may have been assigned as a string.
+
+    A database expression has no value yet; kept as it is, it differs from any and so is a change.
+    """
+    field = type(instance)._meta.get_field
+    return {
+        name: value if hasattr(value, "resolve_expression") else field(name).to_python(value)
+        for name, value in columns.items()
+    }
+
+
+def _members(group: Group) -> list[UUID]:
+    return list(group.user_set.values_list("pk", flat=True))
+
+
+def _in_transaction(save: Any) -> Any:
+    if hasattr(save, "__wrapped__"):
+        return save
+
+    @wraps(save)
+    def atomic_save(self: models.Model, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic(using=kwargs.get("using"), savepoint=False):
+            save(self, *args, **kwargs)
+
+    return atomic_save

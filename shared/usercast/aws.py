@@ -1,0 +1,53 @@
+"""Clients of SNS, SQS and CloudFormation, with time-outs that suit a pipeline.
+
+Endpoint, region and credentials come from the environment as boto3 reads it (``AWS_ENDPOINT_URL``,
+``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID`` or an instance role).
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+
+#: SQS holds a long poll for at most 20 s; the read time-out has to be longer.
+LONG_POLL_SECONDS = 20
+
+
+def _config(*, read_timeout_seconds: int) -> Config:
+    return Config(
+        connect_timeout=2,
+        read_timeout=read_timeout_seconds,
+        # The outbox and the queues retry for as long as it takes; here only a hiccup is bridged.
+        retries={"mode": "standard", "total_max_attempts": 2},
+        tcp_keepalive=True,
+        max_pool_connections=20,
+    )
+
+
+@cache
+def sns() -> "SNSClient":
+    """SNS, answering or failing within about 20 s."""
+    return boto3.client("sns", config=_config(read_timeout_seconds=8))
+
+
+@cache
+def sqs() -> "SQSClient":
+    """SQS, patient enough for the longest long poll."""
+    return boto3.client("sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 10))
+
+
+@cache
+def cloudformation() -> "CloudFormationClient":
+    """CloudFormation, for deploying the topology."""
+    return boto3.client("cloudformation", config=_config(read_timeout_seconds=30))
+
+
+def endpoint() -> str:
+    """Where SNS and SQS are spoken to, for messages to people."""
+    return sns().meta.endpoint_url
