@@ -1,30 +1,14 @@
-"""A client's web application: HTTP to Django, ``/ws/live/`` to the live consumer."""
+"""A client's web application, for daphne in development and uvicorn in production."""
 
+import django
 from usercast import startup
 
 startup.configure("usercast_client.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402 - settings first, for a clear error
-
-http = get_asgi_application()
-
-from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the loaded apps
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import OriginValidator  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.urls import path  # noqa: E402
-
-from usercast_client.live.consumers import LiveConsumer  # noqa: E402
-
-application = ProtocolTypeRouter(
-    {
-        "http": http,
-        "websocket": OriginValidator(
-            AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())])),
-            settings.ALLOWED_ORIGINS,
-        ),
-    }
-)
-
 with startup.one_clear_line():
+    django.setup()
     startup.require_database()
+
+from usercast_client.routing import application  # noqa: E402 - needs the loaded apps
+
+__all__ = ["application"]

@@ -1,13 +1,9 @@
 """The master's settings; everything that differs between places comes from the environment."""
 
-from pathlib import Path
-
 from usercast.env import Environment
 from usercast.logging import logging_config
 
 env = Environment()
-
-BASE_DIR = Path(__file__).resolve().parent
 
 SECRET_KEY = env.str("SECRET_KEY")
 DEBUG = env.bool("DEBUG", False)
@@ -91,8 +87,9 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR.parent / "staticfiles"
-WHITENOISE_USE_FINDERS = True
+# An image collects its static files there; without it they are served from where they are.
+STATIC_ROOT = env.str("STATIC_ROOT", None)
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 
 LOGGING = logging_config(env.log_level("LOG_LEVEL", "INFO"))
 

@@ -51,5 +51,8 @@ def logging_config(level: str) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": level},
-        "loggers": {"django": {"level": "INFO", "propagate": True, "handlers": []}},
+        "loggers": {
+            "django": {"level": "INFO", "propagate": True, "handlers": []},
+            "botocore": {"level": "WARNING"},
+        },
     }

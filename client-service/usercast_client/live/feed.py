@@ -73,6 +73,13 @@ def append(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     if not entries:
         return []
     now = timezone.now()
+    # As JSON has them, so that what is returned is what a reader will get.
+    entries = [
+        entry._replace(
+            after=msgspec.to_builtins(entry.after), before=msgspec.to_builtins(entry.before)
+        )
+        for entry in entries
+    ]
     rows = msgspec.json.encode([entry._asdict() for entry in entries]).decode()
     with connection.cursor() as cursor:
         cursor.execute(_APPEND, [now, rows])

@@ -1,5 +1,8 @@
 """A user as the REST API reads and writes it: the shared fields, over the master's model."""
 
+from typing import Any
+
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from rest_framework import serializers
 from usercast.serializers import UserSerializer
@@ -17,3 +20,8 @@ class MasterUserSerializer(UserSerializer):
 
     class Meta(UserSerializer.Meta):
         model = User
+
+    def create(self, validated_data: dict[str, Any]) -> User:
+        """A user who cannot sign in until an admin gives them a password."""
+        user: User = super().create({**validated_data, "password": make_password(None)})
+        return user

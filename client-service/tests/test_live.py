@@ -1,0 +1,174 @@
+"""The socket, over a real channel layer (Valkey), and the routes a browser asks."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.conf import settings
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+from usercast.testing import upsert
+from usercast_client.routing import application
+from usercast_client.live import broadcast, feed
+from usercast_client.live.tasks import trim_feed
+from usercast_client.replica.apply import apply
+from usercast_client.replica.models import User
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ORIGIN = (b"origin", b"http://testserver")
+
+
+def cookie(user: User | None) -> tuple[bytes, bytes]:
+    """The session cookie of a browser where this user is signed in."""
+    session = SessionStore()
+    if user is not None:
+        session[SESSION_KEY] = str(user.pk)
+        session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
+        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.create()
+    return b"cookie", f"{settings.SESSION_COOKIE_NAME}={session.session_key}".encode()
+
+
+def make_staff() -> User:
+    return User.objects.create_superuser("staff", password="correct horse battery")
+
+
+def make_replica() -> User:
+    apply([upsert(username="ann")])
+    return User.objects.get(username="ann")
+
+
+async def open_socket(*headers: tuple[bytes, bytes]) -> tuple[WebsocketCommunicator, bool]:
+    socket = WebsocketCommunicator(application, "/ws/live/", headers=list(headers))
+    connected, _ = await socket.connect(timeout=5)
+    return socket, connected
+
+
+async def test_staff_get_the_newest_cursor_and_then_each_change() -> None:
+    staff = await database_sync_to_async(make_staff)()
+    await database_sync_to_async(apply)([upsert(username="before")])
+    socket, connected = await open_socket(ORIGIN, await database_sync_to_async(cookie)(staff))
+    assert connected
+    assert json.loads(await socket.receive_from(timeout=5)) == {"type": "hello", "cursor": 1}
+    applied = await database_sync_to_async(apply)([upsert(username="after")])
+    broadcaster = broadcast.Broadcaster()
+    broadcaster.push(applied.changes)
+    frame = json.loads(await socket.receive_from(timeout=5))
+    assert (frame["type"], frame["cursor"]) == ("changes", 2)
+    assert frame["changes"] == applied.changes
+    await asyncio.to_thread(broadcaster.close)
+    await socket.disconnect()
+
+
+@pytest.mark.parametrize("who", ["nobody", "replicated user"])
+async def test_others_are_refused(who: str) -> None:
+    user = await database_sync_to_async(make_replica)() if who == "replicated user" else None
+    _, connected = await open_socket(ORIGIN, await database_sync_to_async(cookie)(user))
+    assert not connected
+
+
+async def test_foreign_origin_is_refused() -> None:
+    staff = await database_sync_to_async(make_staff)()
+    session = await database_sync_to_async(cookie)(staff)
+    for headers in ([(b"origin", b"https://evil.example"), session], [session]):
+        _, connected = await open_socket(*headers)
+        assert not connected
+
+
+def test_large_batch_is_announced_by_its_cursor_alone() -> None:
+    changes = [{"cursor": n} for n in range(1, broadcast.MAX_CHANGES_PER_PUSH + 2)]
+    assert json.loads(broadcast.encode_push(changes)) == {
+        "type": "changes",
+        "cursor": 51,
+        "changes": [],
+    }
+
+
+def test_push_with_redis_away_returns_at_once_and_harms_nobody(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]},
+        }
+    }
+    broadcaster = broadcast.Broadcaster()
+    broadcaster.push([{"cursor": 1}])
+    broadcaster.close()
+    assert any(record.msg["event"] == "push_lost" for record in caplog.records)
+
+
+@pytest.fixture
+def api() -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(make_staff())[1]}")
+    return client
+
+
+def test_changes_since_a_cursor_come_in_pages(api: APIClient) -> None:
+    apply([upsert() for _ in range(5)])
+    page = api.get("/api/v1/live/changes/", {"since": 1, "limit": 2}).json()
+    assert [change["cursor"] for change in page["changes"]] == [2, 3]
+    assert (page["cursor"], page["newest"], page["more"], page["complete"]) == (3, 5, True, True)
+    last = api.get("/api/v1/live/changes/", {"since": 5}).json()
+    assert (last["changes"], last["cursor"], last["more"]) == ([], 5, False)
+
+
+@pytest.mark.parametrize("query", [{}, {"since": "x"}, {"since": -1}, {"since": 1, "limit": 0}, {"since": 2**70}])
+def test_bad_question_is_told_so(api: APIClient, query: dict[str, Any]) -> None:
+    assert api.get("/api/v1/live/changes/", query).status_code == 400
+
+
+def test_cursor_older_than_the_feed_is_told_so(api: APIClient, settings: Any) -> None:
+    apply([upsert() for _ in range(5)])
+    settings.USERCAST_FEED_KEEP = 2
+    trim_feed()
+    assert api.get("/api/v1/live/changes/", {"since": 0}).json()["complete"] is False
+
+
+def test_initial_state_has_counts_and_the_latest_changes(api: APIClient) -> None:
+    apply([upsert(is_active=True), upsert(is_active=False)])
+    state = api.get("/api/v1/live/state/").json()
+    assert (state["client"], state["cursor"]) == (settings.USERCAST_CLIENT, 2)
+    assert (state["users"], state["active"]) == (2, 1)
+    assert [change["cursor"] for change in state["changes"]] == [2, 1]
+
+
+def test_users_are_read_only_and_without_local_accounts(api: APIClient) -> None:
+    apply([upsert(username="ann", groups=("editors",))])
+    page = api.get("/api/v1/users/").json()
+    assert [(user["username"], user["groups"]) for user in page["results"]] == [("ann", ["editors"])]
+    assert api.post("/api/v1/users/", {"username": "x"}).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["users/", "live/state/", "live/changes/?since=0"])
+def test_rest_refuses_everybody_else(path: str) -> None:
+    ordinary = APIClient()
+    assert ordinary.get(f"/api/v1/{path}").status_code == 401
+    ordinary.force_login(make_replica())
+    assert ordinary.get(f"/api/v1/{path}").status_code == 403
+
+
+def test_dashboard_is_complete_without_javascript_and_for_staff_only() -> None:
+    browser = Client()
+    assert browser.get("/")["Location"] == "/login/?next=/"
+    apply([upsert(username="ann.example", groups=("editors",))])
+    browser.force_login(User.objects.get(username="ann.example"))
+    assert browser.get("/").status_code == 403
+    browser.force_login(make_staff())
+    page = browser.get("/")
+    html = page.content.decode()
+    assert "ann.example" in html
+    assert "editors" in html
+    assert f'data-cursor="{feed.newest_cursor()}"' in html
+    policy = page["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe-inline" not in policy
+

@@ -1,0 +1,237 @@
+"""From messages on real queues (LocalStack) to the replica."""
+
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import DataError, OperationalError
+from usercast import aws, topology
+from usercast.contract import Lane, UserChange, encode_batch, encode_change
+from usercast.errors import ConfigurationError
+from usercast.lifecycle import Stop
+from usercast.testing import deletion, eventually, upsert
+from usercast_client.inbox import poller
+from usercast_client.replica.models import User
+
+pytestmark = pytest.mark.django_db
+
+
+class Pushes:
+    """A broadcaster that remembers."""
+
+    def __init__(self) -> None:
+        self.changes: list[dict[str, Any]] = []
+
+    def push(self, changes: list[dict[str, Any]]) -> None:
+        self.changes += changes
+
+
+@pytest.fixture
+def pushes() -> Pushes:
+    return Pushes()
+
+
+@pytest.fixture
+def queue() -> Iterator[str]:
+    dead = aws.sqs().create_queue(QueueName=f"dead-{uuid.uuid4()}")["QueueUrl"]
+    url = aws.sqs().create_queue(
+        QueueName=f"test-{uuid.uuid4()}",
+        Attributes={
+            "RedrivePolicy": json.dumps(
+                {"deadLetterTargetArn": queue_arn(dead), "maxReceiveCount": 2}
+            )
+        },
+    )["QueueUrl"]
+    yield url
+    aws.sqs().delete_queue(QueueUrl=url)
+    aws.sqs().delete_queue(QueueUrl=dead)
+
+
+def queue_arn(url: str) -> str:
+    return aws.sqs().get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
+
+
+def put(queue: str, *changes: UserChange, compress: bool = False) -> None:
+    message = encode_batch([encode_change(change) for change in changes], compress=compress)
+    put_text(queue, message.body, encoding=message.content_encoding)
+
+
+def put_text(queue: str, body: str, *, encoding: str | None = None) -> None:
+    attributes = {"lane": "live"} | ({"content-encoding": encoding} if encoding else {})
+    aws.sqs().send_message(
+        QueueUrl=queue,
+        MessageBody=body,
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+        },
+    )
+
+
+def poll_once(queue: str, pushes: Pushes) -> int:
+    messages = poller.receive(queue)
+    if messages:
+        poller.handle(messages, queue_url=queue, broadcaster=pushes)  # type: ignore[arg-type]
+    return len(messages)
+
+
+def left_in(queue: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = aws.sqs().get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    return sum(int(counts[name]) for name in names)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_message_is_applied_pushed_and_deleted(queue: str, pushes: Pushes, compress: bool) -> None:
+    put(queue, upsert(username="ann"), upsert(username="bob"), compress=compress)
+    assert poll_once(queue, pushes) == 1
+    assert {user.username for user in User.objects.all()} == {"ann", "bob"}
+    assert [change["user"]["username"] for change in pushes.changes] == ["ann", "bob"]
+    assert left_in(queue) == 0
+
+
+def test_message_delivered_twice_changes_nothing(queue: str, pushes: Pushes) -> None:
+    change = upsert(username="ann")
+    put(queue, change)
+    poll_once(queue, pushes)
+    put(queue, change)
+    assert poll_once(queue, pushes) == 1
+    assert len(pushes.changes) == 1
+    assert left_in(queue) == 0
+
+
+def test_late_message_changes_nothing(queue: str, pushes: Pushes) -> None:
+    first = upsert(username="ann")
+    put(queue, deletion(first.user_id, 2))
+    poll_once(queue, pushes)
+    put(queue, first)
+    poll_once(queue, pushes)
+    assert not User.objects.exists()
+
+
+def test_malformed_message_ends_in_the_dead_letters_and_stops_nobody(
+    queue: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(poller, "REJECTED_AGAIN_SECONDS", 0)
+    caplog.set_level(logging.ERROR)
+    put_text(queue, "this is no batch")
+    put(queue, upsert(username="ann"))
+    eventually(lambda: poll_once(queue, pushes) == 0, within=30, what="an empty queue")
+    assert User.objects.get().username == "ann"
+    rejected = [r.msg for r in caplog.records if r.msg["event"] == "change_rejected"]
+    assert len(rejected) == 2, "one line for each time it was received"
+    assert "JSON" in rejected[0]["reason"]
+    sources = aws.sqs().get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])
+    dead_arn = json.loads(sources["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"]
+    dead = aws.sqs().get_queue_url(QueueName=dead_arn.rsplit(":", 1)[1])["QueueUrl"]
+    eventually(lambda: left_in(dead) == 1, within=5, what="a dead letter")
+
+
+def test_bad_change_among_good_ones_does_not_hold_them_up(queue: str, pushes: Pushes) -> None:
+    good = encode_change(upsert(username="ann")).decode()
+    bad = encode_change(upsert(username="bob")).decode().replace("bob", r"b\u0000b")
+    put_text(queue, f"[{bad},{good}]")
+    poll_once(queue, pushes)
+    assert [user.username for user in User.objects.all()] == ["ann"]
+    assert left_in(queue) == 1, "the message stays, for the dead letters"
+
+
+def test_unknown_content_encoding_is_rejected_with_its_name(
+    queue: str, pushes: Pushes, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_text(queue, "[]", encoding="br")
+    poll_once(queue, pushes)
+    assert "'br'" in caplog.records[0].msg["reason"]
+
+
+def test_message_the_database_refuses_is_singled_out(
+    queue: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = poller.apply
+
+    def refuse_bob(changes: list[UserChange]) -> Any:
+        if any(change.data.username == "bob" for change in changes):  # type: ignore[union-attr]
+            raise DataError("refused")
+        return real(changes)
+
+    monkeypatch.setattr(poller, "apply", refuse_bob)
+    for name in ("ann", "bob", "cem"):
+        put(queue, upsert(username=name))
+    eventually(lambda: User.objects.count() == 2 or not poll_once(queue, pushes), within=10)
+    assert {user.username for user in User.objects.all()} == {"ann", "cem"}
+    assert left_in(queue) == 1
+
+
+def test_database_away_gives_the_messages_back(
+    queue: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_changes: object) -> None:
+        raise OperationalError("the server closed the connection")
+
+    put(queue, upsert(username="ann"))
+    with monkeypatch.context() as patch:
+        patch.setattr(poller, "apply", away)
+        with pytest.raises(OperationalError):
+            poll_once(queue, pushes)
+    assert not pushes.changes
+    assert poll_once(queue, pushes) == 1, "it came again at once"
+    assert User.objects.get().username == "ann"
+
+
+def test_crash_before_the_deletion_loses_nothing(
+    queue: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delete comes last: what is never deleted comes again."""
+
+    class Crash(BaseException):
+        pass
+
+    def crash(_changes: object) -> None:
+        raise Crash
+
+    put(queue, upsert(username="ann"))
+    monkeypatch.setattr(poller, "apply", crash)
+    with pytest.raises(Crash):
+        poll_once(queue, pushes)
+    assert left_in(queue) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_running_poller_drains_both_lanes_and_stops_when_asked() -> None:
+    name = f"p{uuid.uuid4().hex[:8]}"
+    urls = topology.deploy_client(name, topic_arn=topology.deploy_topic())
+    put(urls["Bulk"], upsert(username="bulk"), compress=True)
+    put(urls["Live"], upsert(username="live"))
+    put_text(urls["Live"], "no batch")
+    stop = Stop()
+
+    def stop_when_both_are_there() -> None:
+        from django.db import connection
+
+        try:
+            eventually(lambda: User.objects.count() == 2, within=20)
+        finally:
+            connection.close()
+            stop.request()
+
+    import threading
+
+    watcher = threading.Thread(target=stop_when_both_are_there)
+    watcher.start()
+    poller.run(stop, client=name)
+    watcher.join()
+    assert {user.username for user in User.objects.all()} == {"bulk", "live"}
+
+
+def test_poller_without_queues_says_how_to_create_them() -> None:
+    with pytest.raises(ConfigurationError, match="deploy_client"):
+        poller.run(Stop(), client="nobody")
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_lane_names_are_the_contracts(lane: Lane) -> None:
+    assert lane.value in ("live", "bulk")
