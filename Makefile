@@ -48,8 +48,8 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 	lint-imports
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_master.settings mypy -p usercast -p usercast_master -p embedded
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_client.settings mypy -p usercast_client
-	djlint --quiet --check client-service/usercast_client
-	djlint --quiet --lint client-service/usercast_client
+	djlint --configuration pyproject.toml --quiet --check client-service/usercast_client
+	djlint --configuration pyproject.toml --quiet --lint client-service/usercast_client
 	cfn-lint infra/aws/*.yaml
 	yamllint --strict infra .pre-commit-config.yaml
 	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
@@ -59,7 +59,7 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 format: $(VENV)/.ready ## Rewrite code and templates in the project's format
 	ruff check --fix .
 	ruff format .
-	djlint --quiet --reformat client-service/usercast_client || true
+	djlint --configuration pyproject.toml --quiet --reformat client-service/usercast_client || true
 
 .PHONY: schema
 schema: $(VENV)/.ready ## Write the JSON Schema of the wire contract anew

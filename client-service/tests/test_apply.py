@@ -104,6 +104,8 @@ def test_user_whom_a_local_table_protects_is_deactivated_and_kept(
     monkeypatch.setattr(models.QuerySet, "delete", protect_ann)
     apply([deletion(ANN, 2), deletion(BOB, 2)])
     assert [(user.pk, user.is_active) for user in User.objects.all()] == [(ANN, False)]
+    kinds = {change["user_id"]: change["kind"] for change in feed.latest(2)}
+    assert kinds == {str(ANN): "updated", str(BOB): "deleted"}
 
 
 def test_swap_in_one_batch() -> None:

@@ -64,12 +64,15 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         fresh = [change for change in newest.values() if _is_news(change, rows, tombstones)]
         states = [change for change in fresh if isinstance(change.data, UserState)]
         gone = [change for change in fresh if change.is_deletion]
-        _delete(gone, rows)
+        kept = _delete(gone, rows)
         names = _names(states, rows, freed={change.user_id for change in gone})
         _park(names.parked)
         _upsert(states, names.given)
         _record_clashes(states, names)
-        entries = [_entry(change, rows.get(change.user_id), names.given) for change in fresh]
+        entries = [
+            _entry(change, rows.get(change.user_id), names.given, kept=change.user_id in kept)
+            for change in fresh
+        ]
         applied = feed.append([entry for entry in entries if entry is not None])
     return Applied(applied, len(changes) - len(fresh))
 
@@ -221,9 +224,10 @@ def _upsert(states: Sequence[UserChange], given: dict[UUID, str]) -> None:
         )
 
 
-def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> None:
+def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> set[UUID]:
+    """Delete the users and leave tombstones; returns whom a table of the client's own protects."""
     if not gone:
-        return
+        return set()
     Tombstone.objects.bulk_create(
         [
             Tombstone(user_id=change.user_id, version=change.version, deleted_at=change.changed_at)
@@ -233,40 +237,49 @@ def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> None:
         unique_fields=["user_id"],
         update_fields=["version", "deleted_at"],
     )
-    here = [change.user_id for change in gone if change.user_id in rows]
+    here = [change for change in gone if change.user_id in rows]
+    if _deleted_all(here):
+        return set()
+    kept = [change for change in here if not _deleted_all([change])]
+    for change in kept:
+        # The account ends, but its row stays for what points at it.
+        User.objects.filter(pk=change.user_id).update(
+            is_active=False, version=change.version, changed_at=change.changed_at
+        )
+    return {change.user_id for change in kept}
+
+
+def _deleted_all(gone: Sequence[UserChange]) -> bool:
+    """Delete these users, or none of them when one is protected."""
     try:
         with transaction.atomic():
-            User.objects.filter(pk__in=here).delete()
+            User.objects.filter(pk__in=[change.user_id for change in gone]).delete()
     except (ProtectedError, RestrictedError):
-        for user_id in here:
-            _delete_or_deactivate(user_id)
+        return False
+    return True
 
 
-def _delete_or_deactivate(user_id: UUID) -> None:
-    """A table of this client's own may forbid the deletion; the account then ends, but stays."""
-    try:
-        with transaction.atomic():
-            User.objects.filter(pk=user_id).delete()
-    except (ProtectedError, RestrictedError):
-        User.objects.filter(pk=user_id).update(is_active=False)
-
-
-def _entry(change: UserChange, row: Row | None, given: dict[UUID, str]) -> feed.Entry | None:
+def _entry(
+    change: UserChange, row: Row | None, given: dict[UUID, str], *, kept: bool
+) -> feed.Entry | None:
     """What the feed tells of a change; None for the deletion of somebody never seen here."""
-    if change.is_deletion:
-        if row is None:
-            return None
-        called = {name: getattr(row, name) for name in ("username", "email", "first_name", "last_name")}
-        return _feed_entry(Change.Kind.DELETED, change, after=None, before=called)
-    after = _shown(change, given)
     if row is None:
-        return _feed_entry(Change.Kind.CREATED, change, after=after, before={})
-    held = {**row._asdict(), "groups": row.master_groups}
-    assert isinstance(change.data, UserState)
+        if change.is_deletion:
+            return None
+        return _feed_entry(Change.Kind.CREATED, change, after=_shown(change, given), before={})
+    held = {name: getattr(row, name) for name in STATE_FIELDS if name != "groups"}
+    held["groups"] = row.master_groups
+    if change.is_deletion and not kept:
+        return _feed_entry(Change.Kind.DELETED, change, after=None, before=held)
+    if kept:
+        identity = {"id": row.id, "version": change.version, "changed_at": change.changed_at}
+        after = {**held, **identity, "is_active": False}
+    else:
+        after = _shown(change, given)
     before = {
-        name: held[name]
-        for name in STATE_FIELDS
-        if held[name] != after[name] and held[name] != placeholder(row.id)
+        name: value
+        for name, value in held.items()
+        if value != after[name] and value != placeholder(row.id)
     }
     return _feed_entry(Change.Kind.UPDATED, change, after=after, before=before)
 

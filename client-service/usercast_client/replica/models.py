@@ -4,6 +4,7 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.functions import Collate
 from uuid_utils.compat import uuid7
 
 
@@ -39,6 +40,8 @@ class User(AbstractUser):
     class Meta(AbstractUser.Meta):
         db_table = "replica_user"
         ordering = ("username",)
+        # The dashboard sorts by code point, which every browser can do too.
+        indexes = (models.Index(Collate("username", "C"), name="replica_user_by_name"),)
 
     @property
     def is_replicated(self) -> bool:

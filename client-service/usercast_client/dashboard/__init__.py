@@ -1,0 +1,1 @@
+"""The pages people keep open: the users as this service knows them, and each change as it comes."""

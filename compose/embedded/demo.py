@@ -1,0 +1,133 @@
+"""``make demo``: the whole system on this machine until ctrl-C.
+
+Claims the state directory, ends what a crashed run left, checks the ports, sets everything up step
+by step, and then keeps the processes of the Procfile running under Honcho.
+"""
+
+import json
+import shutil
+import signal
+import sys
+
+from honcho.manager import Manager
+from rich.console import Console
+from rich.text import Text
+
+from embedded.console import ProcessOutput, step, welcome
+from embedded.deployment import Deployment
+from embedded.errors import ProcessDied
+from embedded.leftovers import end_leftovers, locked
+from embedded.ports import base_port, check_free
+from embedded.process import log_tail
+from embedded.readiness import Readiness
+from embedded.servers import REPOSITORY
+from usercast.errors import UsercastError
+
+STATE_DIR = REPOSITORY / ".demo"
+CLIENTS = ("billing", "support")
+
+
+def main() -> int:
+    """Run the demo; 0 when the user stopped it, 1 when something else did."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    # The way out is the same for a terminal's ctrl-C and for a SIGTERM.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        STATE_DIR.mkdir(mode=0o700, exist_ok=True)
+        with locked(STATE_DIR):
+            _run(console)
+    except KeyboardInterrupt:
+        pass
+    except UsercastError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            Text.assemble(("demo: ", "bold red"), str(error))
+        )
+        return 1
+    console.print("Stopped.")
+    return 0
+
+
+def _run(console: Console) -> None:
+    base = base_port()
+    if count := end_leftovers(STATE_DIR):
+        console.print(f"Ended {count} processes that an earlier run left behind.", style="yellow")
+    ports = {"master": base} | {name: base + n for n, name in enumerate(CLIENTS, start=1)}
+    check_free(ports)
+    _set_logs_aside()
+    deployment = Deployment(
+        STATE_DIR,
+        master_port=ports["master"],
+        client_ports={name: ports[name] for name in CLIENTS},
+    )
+    try:
+        _set_up(deployment, console)
+        _keep_running(deployment, console)
+    finally:
+        _tear_down(deployment)
+
+
+def _set_logs_aside() -> None:
+    # Each run's logs tell of that run only; the last one's stay, for whoever asks why it crashed.
+    logs, previous = STATE_DIR / "logs", STATE_DIR / "logs.previous"
+    if logs.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        logs.rename(previous)
+
+
+def _set_up(deployment: Deployment, console: Console) -> None:
+    with step(console, "PostgreSQL, Valkey, LocalStack"):
+        deployment.servers.start()
+    with step(console, "Databases"):
+        deployment.migrate()
+    with step(console, "SNS topic and SQS queues"):
+        deployment.deploy_topology()
+    with step(console, "Logins"):
+        deployment.create_operators()
+    with step(console, "Users") as note:
+        created = deployment.seed()
+        note(f"{created} created" if created else "there already, sent to the clients again")
+        if not created:
+            # LocalStack forgets its queues when it stops, and with them what was on its way.
+            deployment.republish()
+
+
+def _keep_running(deployment: Deployment, console: Console) -> None:
+    logs = {name: deployment.log(name) for name in deployment.processes}
+    output = ProcessOutput(console, logs)
+    readiness = Readiness(
+        deployment,
+        has_spoken=output.has_spoken,
+        cancelled=output.stopping,
+        on_ready=lambda: _welcome(deployment, console),
+    )
+    output.on_started = readiness.watch
+    manager = Manager(printer=output)
+    for spec in deployment.processes.values():
+        manager.add_process(spec.name, spec.command, env=spec.env, cwd=str(spec.cwd))
+    manager.loop()
+    output.close()
+    if output.first_stopped:
+        name, status = output.first_stopped
+        raise ProcessDied(
+            f"{name} ended by itself (exit status {status}), so everything was stopped. "
+            f"The end of {logs[name]}:\n{log_tail(logs[name])}"
+        )
+    if readiness.failure:
+        raise readiness.failure
+
+
+def _welcome(deployment: Deployment, console: Console) -> None:
+    credentials = json.loads((STATE_DIR / "credentials.json").read_text())
+    console.print(welcome(deployment, credentials), soft_wrap=False)
+
+
+def _tear_down(deployment: Deployment) -> None:
+    # From here on the way is short; an impatient second ctrl-C must not leave anything behind.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    deployment.close()
+    end_leftovers(STATE_DIR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
