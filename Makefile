@@ -45,7 +45,7 @@ e2e: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the end-to-end tests: real proce
 lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the CloudFormation templates
 	ruff check .
 	ruff format --check .
-	lint-imports
+	lint-imports --no-logo
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_master.settings mypy -p usercast -p usercast_master -p embedded
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_client.settings mypy -p usercast_client
 	djlint --configuration pyproject.toml --quiet --check client-service/usercast_client

@@ -1,3 +1,3 @@
-import os
+from usercast import startup
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "usercast_client.settings")
+startup.configure("usercast_client.settings")

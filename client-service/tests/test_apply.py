@@ -10,13 +10,14 @@ import pytest
 from django.db import connection, connections, models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uuid_utils.compat import uuid7
+
 from usercast.contract import UserChange, UserState
 from usercast.testing import deletion, upsert
 from usercast_client.live import feed
 from usercast_client.live.models import Change
 from usercast_client.replica.apply import apply, placeholder
 from usercast_client.replica.models import Clash, Tombstone, User
-from uuid_utils.compat import uuid7
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +39,12 @@ def test_new_user_is_there_in_full() -> None:
     apply([change])
     ann = User.objects.get(pk=ANN)
     held = {name: getattr(ann, name) for name in ("version", "username", "email", "is_active")}
-    assert held == {"version": 3, "username": "ann", "email": "someone@example.org", "is_active": False}
+    assert held == {
+        "version": 3,
+        "username": "ann",
+        "email": "someone@example.org",
+        "is_active": False,
+    }
     assert ann.master_groups == ["editors", "finance"]
     assert ann.date_joined == change.data.date_joined
     assert ann.changed_at == change.changed_at
@@ -186,7 +192,11 @@ def test_feed_tells_what_changed() -> None:
     apply([upsert(ANN, 2, username="ann", groups=("a", "b"), is_active=False)])
     apply([deletion(ANN, 3)])
     created, updated, deleted = reversed(feed.latest(10))
-    assert (created["kind"], created["before"], created["user"]["username"]) == ("created", {}, "ann")
+    assert (created["kind"], created["before"], created["user"]["username"]) == (
+        "created",
+        {},
+        "ann",
+    )
     assert updated["before"] == {"groups": ["a"], "is_active": True}
     assert updated["user"]["groups"] == ["a", "b"]
     assert (deleted["kind"], deleted["user"]) == ("deleted", None)

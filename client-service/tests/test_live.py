@@ -13,12 +13,13 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 from knox.models import AuthToken
 from rest_framework.test import APIClient
+
 from usercast.testing import upsert
-from usercast_client.routing import application
 from usercast_client.live import broadcast, feed
 from usercast_client.live.tasks import trim_feed
 from usercast_client.replica.apply import apply
 from usercast_client.replica.models import User
+from usercast_client.routing import application
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ORIGIN = (b"origin", b"http://testserver")
@@ -47,6 +48,8 @@ def make_replica() -> User:
 async def open_socket(*headers: tuple[bytes, bytes]) -> tuple[WebsocketCommunicator, bool]:
     socket = WebsocketCommunicator(application, "/ws/live/", headers=list(headers))
     connected, _ = await socket.connect(timeout=5)
+    if not connected:
+        await socket.disconnect()
     return socket, connected
 
 
@@ -121,7 +124,9 @@ def test_changes_since_a_cursor_come_in_pages(api: APIClient) -> None:
     assert (last["changes"], last["cursor"], last["more"]) == ([], 5, False)
 
 
-@pytest.mark.parametrize("query", [{}, {"since": "x"}, {"since": -1}, {"since": 1, "limit": 0}, {"since": 2**70}])
+@pytest.mark.parametrize(
+    "query", [{}, {"since": "x"}, {"since": -1}, {"since": 1, "limit": 0}, {"since": 2**70}]
+)
 def test_bad_question_is_told_so(api: APIClient, query: dict[str, Any]) -> None:
     assert api.get("/api/v1/live/changes/", query).status_code == 400
 
@@ -144,7 +149,9 @@ def test_initial_state_has_counts_and_the_latest_changes(api: APIClient) -> None
 def test_users_are_read_only_and_without_local_accounts(api: APIClient) -> None:
     apply([upsert(username="ann", groups=("editors",))])
     page = api.get("/api/v1/users/").json()
-    assert [(user["username"], user["groups"]) for user in page["results"]] == [("ann", ["editors"])]
+    assert [(user["username"], user["groups"]) for user in page["results"]] == [
+        ("ann", ["editors"])
+    ]
     assert api.post("/api/v1/users/", {"username": "x"}).status_code == 405
 
 
@@ -171,4 +178,3 @@ def test_dashboard_is_complete_without_javascript_and_for_staff_only() -> None:
     policy = page["Content-Security-Policy"]
     assert "default-src 'self'" in policy
     assert "unsafe-inline" not in policy
-

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, OperationalError
+
 from usercast import aws, topology
 from usercast.contract import Lane, UserChange, encode_batch, encode_change
 from usercast.errors import ConfigurationError

@@ -1,6 +1,7 @@
 """A client's web application, for daphne in development and uvicorn in production."""
 
 import django
+
 from usercast import startup
 
 startup.configure("usercast_client.settings")

@@ -4,6 +4,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_init
+
 from usercast import startup
 
 startup.configure("usercast_client.settings")
@@ -13,7 +14,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["usercast_client.live"])
 
 
-@worker_init.connect  # type: ignore[untyped-decorator]
+@worker_init.connect
 def check_dependencies(**_kwargs: Any) -> None:
     """A worker without its database ends at its start, with one line that says why."""
     with startup.one_clear_line():

@@ -1,4 +1,6 @@
-"""A client's settings; everything that differs between clients and places comes from the environment."""
+"""A client's settings; what differs between clients and places comes from the environment."""
+
+import logging
 
 from usercast.env import Environment
 from usercast.logging import logging_config
@@ -7,15 +9,15 @@ env = Environment()
 
 SECRET_KEY = env.str("SECRET_KEY")
 DEBUG = env.bool("DEBUG", False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 
 #: This client's name: its queues are usercast-<name>-live and -bulk.
 USERCAST_CLIENT = env.str("USERCAST_CLIENT")
 #: Needed by deploy_client only; the running processes know their queues by name.
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN", "")
 #: Pages from which browsers may open the WebSocket, such as https://billing.example.org.
-ALLOWED_ORIGINS = env.list("ALLOWED_ORIGINS")
+ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS")
 #: Changes the feed keeps for browsers that come back.
 USERCAST_FEED_KEEP = env.int("USERCAST_FEED_KEEP", 100_000)
 
@@ -115,7 +117,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-LOGGING = logging_config(env.log_level("LOG_LEVEL", "INFO"))
+LOGGING = logging_config(env.log_level("LOG_LEVEL", logging.INFO))
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

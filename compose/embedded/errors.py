@@ -1,7 +1,5 @@
 """What can go wrong with the embedded stack; each message says what to do next."""
 
-# ruff: noqa: N818 (named by their cause, as all of Usercast's errors)
-
 from usercast.errors import UsercastError
 
 

@@ -1,18 +1,20 @@
-import os
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "usercast_master.settings")
+from usercast import startup
+
+startup.configure("usercast_master.settings")
 
 
 @pytest.fixture
 def deliveries(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list]]:
     """A topic of the test's own with a queue on it; what has arrived there since the last look."""
+    from django.conf import settings as django_settings
+
     from usercast import aws
     from usercast.contract import Message, decode_batch
-    from django.conf import settings as django_settings
 
     topic = aws.sns().create_topic(Name=f"test-{uuid.uuid4()}")["TopicArn"]
     queue = aws.sqs().create_queue(QueueName=f"test-{uuid.uuid4()}")["QueueUrl"]
@@ -28,12 +30,16 @@ def deliveries(settings: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     def arrived() -> list:
         found = []
         while True:
-            messages = aws.sqs().receive_message(
-                QueueUrl=queue,
-                MaxNumberOfMessages=10,
-                WaitTimeSeconds=1,
-                MessageAttributeNames=["All"],
-            ).get("Messages", [])
+            messages = (
+                aws.sqs()
+                .receive_message(
+                    QueueUrl=queue,
+                    MaxNumberOfMessages=10,
+                    WaitTimeSeconds=1,
+                    MessageAttributeNames=["All"],
+                )
+                .get("Messages", [])
+            )
             if not messages:
                 return found
             for message in messages:

@@ -1,5 +1,6 @@
 import pytest
 from django.test import Client
+
 from usercast_master.accounts.models import User
 from usercast_master.outbox.models import OutboxEntry
 
@@ -16,7 +17,13 @@ def desk() -> Client:
 def test_user_is_created_edited_and_deleted_at_the_desk(desk: Client) -> None:
     added = desk.post(
         "/admin/accounts/user/add/",
-        {"username": "ann", "usable_password": "false", "email": "a@x.org", "first_name": "", "last_name": ""},
+        {
+            "username": "ann",
+            "usable_password": "false",
+            "email": "a@x.org",
+            "first_name": "",
+            "last_name": "",
+        },
     )
     assert added.status_code == 302, added.content.decode()
     ann = User.objects.get(username="ann")

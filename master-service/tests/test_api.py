@@ -3,6 +3,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from knox.models import AuthToken
 from rest_framework.test import APIClient
+
 from usercast.serializers import USER_FIELDS
 from usercast_master.accounts.models import User
 from usercast_master.outbox.models import OutboxEntry
@@ -24,7 +25,9 @@ def api(operator: User) -> APIClient:
 
 def test_created_user_has_a_version_and_an_entry(api: APIClient) -> None:
     Group.objects.create(name="editors")
-    answer = api.post("/api/v1/users/", {"username": "ann", "email": "a@x.org", "groups": ["editors"]})
+    answer = api.post(
+        "/api/v1/users/", {"username": "ann", "email": "a@x.org", "groups": ["editors"]}
+    )
     assert answer.status_code == 201, answer.content
     body = answer.json()
     assert set(body) == set(USER_FIELDS)
@@ -55,8 +58,14 @@ def test_list_is_paginated_and_searchable_without_staff(api: APIClient) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("username", "has space"), ("username", "x" * 151), ("email", "no"), ("groups", ["nobody"]),
-     ("first_name", "nul\0"), ("is_active", "maybe")],
+    [
+        ("username", "has space"),
+        ("username", "x" * 151),
+        ("email", "no"),
+        ("groups", ["nobody"]),
+        ("first_name", "nul\0"),
+        ("is_active", "maybe"),
+    ],
 )
 def test_bad_input_is_told_by_field(api: APIClient, field: str, value: object) -> None:
     answer = api.post("/api/v1/users/", {"username": "ann", field: value})

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.core import serializers
 from django.db import connection, transaction
+
 from usercast.errors import MarkedOutsideTransaction
 from usercast_master.accounts.models import User
 from usercast_master.outbox import capture

@@ -8,6 +8,7 @@ from botocore.exceptions import EndpointConnectionError
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.utils import timezone
+
 from usercast import aws
 from usercast.contract import UserGone, UserState
 from usercast.errors import PublishFailed

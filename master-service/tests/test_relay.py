@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 from kombu.exceptions import OperationalError
+
 from usercast.lifecycle import Stop
 from usercast.testing import eventually
 from usercast_master.accounts.models import User

@@ -4,6 +4,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_init
+
 from usercast import startup, topology
 
 startup.configure("usercast_master.settings")
@@ -13,7 +14,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["usercast_master.outbox"])
 
 
-@worker_init.connect  # type: ignore[untyped-decorator]
+@worker_init.connect
 def check_dependencies(**_kwargs: Any) -> None:
     """A worker that cannot publish ends at its start, with one line that says why."""
     from django.conf import settings

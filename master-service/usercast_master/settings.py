@@ -1,5 +1,7 @@
 """The master's settings; everything that differs between places comes from the environment."""
 
+import logging
+
 from usercast.env import Environment
 from usercast.logging import logging_config
 
@@ -7,8 +9,8 @@ env = Environment()
 
 SECRET_KEY = env.str("SECRET_KEY")
 DEBUG = env.bool("DEBUG", False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", [])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN")
 #: Staff and superusers stay on the master unless this is set.
@@ -91,7 +93,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", None)
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 
-LOGGING = logging_config(env.log_level("LOG_LEVEL", "INFO"))
+LOGGING = logging_config(env.log_level("LOG_LEVEL", logging.INFO))
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

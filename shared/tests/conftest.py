@@ -4,6 +4,7 @@ import os
 
 import django
 from django.conf import settings
+
 from usercast.env import Environment
 
 

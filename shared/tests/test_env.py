@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from environs import EnvError
+
 from usercast.env import Environment
 from usercast.errors import ConfigurationError
 

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import connection, transaction
+
 from usercast.lifecycle import Stop
 from usercast.postgres import listen, notify
 from usercast.testing import eventually
@@ -14,7 +15,8 @@ def turns() -> Iterator[list[list[str]]]:
     stop, seen = Stop(), []
 
     def run() -> None:
-        seen.extend(_recording(seen, stop))
+        for payloads in listen("test_channel", stop=stop, idle_seconds=30):
+            seen.append(payloads)  # noqa: PERF402 - read by the test while it grows
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -23,12 +25,6 @@ def turns() -> Iterator[list[list[str]]]:
     stop.request()
     thread.join(timeout=5)
     assert not thread.is_alive()
-
-
-def _recording(seen: list[list[str]], stop: Stop) -> Iterator[list[str]]:
-    for payloads in listen("test_channel", stop=stop, idle_seconds=30):
-        seen.append(payloads)
-    return iter(())
 
 
 @pytest.mark.django_db(transaction=True)

@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+
 from usercast import aws, topology
 from usercast.contract import Lane
 from usercast.errors import ConfigurationError
@@ -48,7 +49,9 @@ def test_message_reaches_its_lane_raw_and_no_other(topic_arn: str, client: str, 
     messages = aws.sqs().receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
     assert [message["Body"] for message in messages] == [body]
     (other,) = set(Lane) - {lane}
-    idle = aws.sqs().receive_message(QueueUrl=topology.lane_queue_url(client, other), WaitTimeSeconds=0)
+    idle = aws.sqs().receive_message(
+        QueueUrl=topology.lane_queue_url(client, other), WaitTimeSeconds=0
+    )
     assert "Messages" not in idle
     aws.sqs().delete_message(QueueUrl=url, ReceiptHandle=messages[0]["ReceiptHandle"])
 
@@ -74,5 +77,5 @@ def test_missing_queue_says_how_to_create_it() -> None:
 
 
 def test_missing_topic_says_how_to_create_it(topic_arn: str) -> None:
-    with pytest.raises(ConfigurationError, match="USERCAST_TOPIC_ARN.*deploy_topic"):
+    with pytest.raises(ConfigurationError, match=r"USERCAST_TOPIC_ARN.*deploy_topic"):
         topology.require_topic(topic_arn + "-not")

@@ -1,4 +1,4 @@
-"""The wire contract: a user's change as both sides know it, and the CloudEvents batch it travels in.
+"""The wire contract: a user's change as both sides know it, and the batch it travels in.
 
 The master's publisher encodes here, a client's poller decodes here; nothing else knows the format.
 The committed JSON Schema (``schema/usercast-users.v1.json``) is made from these types by

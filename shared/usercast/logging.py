@@ -12,7 +12,9 @@ import structlog
 def _renderer() -> Any:
     if sys.stderr.isatty():
         return structlog.dev.ConsoleRenderer()
-    return structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
+    return structlog.processors.LogfmtRenderer(
+        key_order=["timestamp", "level", "event"], bool_as_flag=False
+    )
 
 
 def _shared_processors() -> list[Any]:
@@ -24,7 +26,7 @@ def _shared_processors() -> list[Any]:
     ]
 
 
-def logging_config(level: str) -> dict[str, Any]:
+def logging_config(level: int) -> dict[str, Any]:
     """Django's LOGGING: the standard library's records and structlog's in one format, to stderr."""
     structlog.configure(
         processors=[

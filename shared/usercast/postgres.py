@@ -1,7 +1,7 @@
 """NOTIFY and LISTEN: a wake-up from one process to another that belongs to the transaction.
 
 PostgreSQL delivers a notification when its transaction commits, and never when it rolls back. It
-keeps none for a listener that is away, so whoever listens looks at the table after each (re)connect.
+keeps none for a listener that is away, so whoever listens looks at the table after each connect.
 """
 
 import select
@@ -32,9 +32,11 @@ def listen(
     """The payloads sent to a channel since the last turn, all that have arrived in one list.
 
     An empty list says to look without having been told: after every connect (what was sent while
-    away is lost), after ``idle_seconds`` of silence, and at each vain attempt to connect. The connection is the iterator's own, made from Django's settings and reconnecting
-    for ever; it must go straight to PostgreSQL, since a transaction pooler drops LISTEN. Ends when
-    ``stop`` is requested.
+    away is lost), after ``idle_seconds`` of silence, and at each vain attempt to connect.
+
+    The connection is the iterator's own, made from Django's settings and reconnecting for ever; it
+    must go straight to PostgreSQL, since a transaction pooler drops LISTEN. Ends when ``stop`` is
+    requested.
     """
     failures = 0
     while not stop.requested:
@@ -50,7 +52,7 @@ def listen(
         try:
             yield []
             yield from _payloads(conn, stop=stop, idle_seconds=idle_seconds)
-        except psycopg2.OperationalError as error:
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             log.warning("listen_interrupted", channel=channel, reason=str(error).strip())
         finally:
             conn.close()
@@ -77,9 +79,8 @@ def _connect(channel: str, *, using: str) -> connection:
 
 def _payloads(conn: connection, *, stop: Stop, idle_seconds: float) -> Iterator[list[str]]:
     while not stop.requested:
-        readable, _, _ = select.select([conn, stop], [], [], idle_seconds)
-        if conn in readable:
-            conn.poll()
+        readable, _, _ = select.select([conn.fileno(), stop.fileno()], [], [], idle_seconds)
+        conn.poll()
         payloads = [notification.payload for notification in conn.notifies]
         conn.notifies.clear()
         if payloads or not readable:

@@ -1,4 +1,4 @@
-"""The replicated fields as both services' REST APIs show them; each service adds what it may write."""
+"""The replicated fields as both services' REST APIs show them."""
 
 from typing import Any
 

@@ -87,7 +87,7 @@ def unreachable(error: Exception) -> ConfigurationError:
 
 def _deploy(stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
     cloudformation = aws.cloudformation()
-    change = {
+    change: dict[str, object] = {
         "StackName": stack,
         "TemplateBody": (_TEMPLATES / template).read_text(),
         "Parameters": [

@@ -1,8 +1,8 @@
 """A user as a client's REST API shows it: the shared fields, over the replica."""
 
 from rest_framework import serializers
-from usercast.serializers import UserSerializer
 
+from usercast.serializers import UserSerializer
 from usercast_client.replica.models import User
 
 

@@ -34,7 +34,8 @@ class UserViewSet(viewsets.ReadOnlyModelViewSet[User]):
     search_fields = ("username", "email", "first_name", "last_name")
 
     def get_queryset(self) -> QuerySet[User]:
-        return User.objects.replicated().order_by("username")
+        users: QuerySet[User] = User.objects.replicated()
+        return users.order_by("username")
 
 
 class LiveStateView(APIView):
@@ -63,7 +64,7 @@ class SinceSerializer(serializers.Serializer[Any]):
 
 
 class LiveChangesView(APIView):
-    """The changes after ``since``, oldest first; ``complete`` is false when the feed is too short."""
+    """The changes after ``since``, oldest first; ``complete`` is false if the feed is too short."""
 
     def get(self, request: Request) -> Response:
         query = SinceSerializer(data=request.query_params)

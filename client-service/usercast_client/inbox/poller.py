@@ -1,9 +1,9 @@
-"""The poller: takes messages from the client's two lanes, hands changes to ``replica.apply`` and what
-came of them to ``live.broadcast``.
+"""The poller: takes messages from the client's two lanes, hands their changes to ``replica.apply``
+and what came of them to ``live.broadcast``.
 
 A message is deleted only after its changes are committed, so a crash at any line means it comes
-again, and what comes again is dropped by its version. A lane has a thread of its own: a deactivation
-in the live lane waits for no more than the one bulk apply that is under way.
+again, and what comes again is dropped by its version. A lane has a thread of its own: a
+deactivation in the live lane waits for no more than the one bulk apply that is under way.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connection,
+)
+
 from usercast import aws
 from usercast.contract import Lane, Message, UserChange, decode_batch
 from usercast.errors import ContractError
 from usercast.lifecycle import Stop
 from usercast.topology import lane_queue_url
-
 from usercast_client.live.broadcast import Broadcaster
 from usercast_client.replica.apply import apply
 
@@ -124,8 +130,8 @@ def _decode(message: "MessageTypeDef") -> Received:
             reason=reason,
         )
 
-    attribute = message.get("MessageAttributes", {}).get("content-encoding", {})
-    encoding = attribute.get("StringValue")
+    attribute = message.get("MessageAttributes", {}).get("content-encoding")
+    encoding = attribute.get("StringValue") if attribute else None
     try:
         if encoding not in (None, "gzip"):
             raise ContractError(f"content-encoding {encoding!r} is not known; gzip or none is")
@@ -133,14 +139,14 @@ def _decode(message: "MessageTypeDef") -> Received:
         batch = decode_batch(Message(body=message["Body"], content_encoding=known))
     except ContractError as error:
         rejected(str(error))
-        return Received(message["ReceiptHandle"], [], True)
+        return Received(message["ReceiptHandle"], [], has_rejected=True)
     for bad in batch.rejected:
         rejected(bad.reason, bad.position)
     return Received(message["ReceiptHandle"], batch.changes, bool(batch.rejected))
 
 
 def _apply(received: Sequence[Received], broadcaster: Broadcaster) -> list[Received]:
-    """Apply all in one transaction, or one by one if it is refused; returns what was refused alone."""
+    """Apply all in one transaction, or one by one if it is refused; returns what was refused so."""
     try:
         _apply_together(received, broadcaster)
     except (OperationalError, InterfaceError):
@@ -179,9 +185,7 @@ def _delete(received: Sequence[Received], *, queue_url: str) -> None:
         log.warning("delete_failed", code=failure["Code"], reason=failure.get("Message", ""))
 
 
-def _give_back(
-    received: Sequence[Received], *, queue_url: str, again_in_seconds: int
-) -> None:
+def _give_back(received: Sequence[Received], *, queue_url: str, again_in_seconds: int) -> None:
     """Let these come again; the queue moves what came too often to the dead letters."""
     if not received:
         return

@@ -31,7 +31,9 @@ class Broadcaster:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="broadcast", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="broadcast", daemon=True
+        )
         self._thread.start()
 
     def push(self, changes: Sequence[dict[str, Any]]) -> None:

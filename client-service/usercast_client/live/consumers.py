@@ -13,7 +13,7 @@ from usercast_client.live import feed
 from usercast_client.live.broadcast import GROUP
 
 
-class LiveConsumer(AsyncWebsocketConsumer):
+class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """Open to active staff signed in on this client; anybody else is refused at the handshake."""
 
     async def connect(self) -> None:

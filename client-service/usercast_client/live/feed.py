@@ -1,4 +1,4 @@
-"""The change feed: takes applied changes from ``replica.apply``, gives them cursors, reads them back.
+"""The feed: takes applied changes from ``replica.apply``, gives them cursors, reads them back.
 
 Read by the dashboard, the REST API and, through ``live.broadcast``, pushed to open browsers.
 """

@@ -12,7 +12,7 @@ OWNED_BY_MASTER = ("username", "email", "first_name", "last_name", "is_active", 
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     list_display = ("username", "email", "first_name", "last_name", "is_active", "version")
     list_filter = ("is_active", "is_staff")
     list_per_page = 50

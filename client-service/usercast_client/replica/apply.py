@@ -1,4 +1,4 @@
-"""Apply: takes decoded changes from ``inbox.poller``, brings the replica to them, appends to the feed.
+"""Apply: takes changes from ``inbox.poller``, brings the replica to them, tells ``live.feed``.
 
 Everything is decided by version, nothing by the order of arrival: what is not newer than the row or
 the tombstone is dropped. One transaction and a fixed number of statements, however many changes.
@@ -14,8 +14,8 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models import ProtectedError, Q, RestrictedError
 from django.utils import timezone
-from usercast.contract import STATE_FIELDS, UserChange, UserState
 
+from usercast.contract import STATE_FIELDS, UserChange, UserState
 from usercast_client.live import feed
 from usercast_client.live.models import Change
 from usercast_client.replica.models import Clash, Tombstone, User
@@ -130,9 +130,7 @@ def placeholder(user_id: UUID) -> str:
 
 
 def _names(states: Sequence[UserChange], rows: dict[UUID, Row], *, freed: set[UUID]) -> Names:
-    holders = {
-        row.username: row for row in rows.values() if row.id not in freed
-    }
+    holders = {row.username: row for row in rows.values() if row.id not in freed}
     writing = {change.user_id for change in states}
     wanted: dict[str, list[UserChange]] = defaultdict(list)
     for change in states:
@@ -140,24 +138,26 @@ def _names(states: Sequence[UserChange], rows: dict[UUID, Row], *, freed: set[UU
         wanted[change.data.username].append(change)
     names = Names({}, [], [])
     for username, contenders in wanted.items():
+        newest = max(contenders, key=lambda change: change.changed_at)
         holder = holders.get(username)
-        winner: UserChange | None = max(contenders, key=lambda change: change.changed_at)
-        if holder is not None and holder.version is None:
-            names.clashes.extend(change.user_id for change in contenders)
-            winner = None
-        elif holder is not None and holder.id not in {change.user_id for change in contenders}:
-            # A name passes on in the order of the master's clock; the later change keeps it.
-            if holder.id in writing or winner.changed_at >= (holder.changed_at or winner.changed_at):
+        granted = True
+        if holder is not None and holder.id != newest.user_id:
+            if holder.version is None:
+                names.clashes.extend(change.user_id for change in contenders)
+                granted = False
+            elif holder.id in writing or _is_later(newest, holder):
                 names.parked.append(holder.id)
             else:
-                winner = None
-        elif holder is not None and winner.user_id != holder.id:
-            names.parked.append(holder.id)
+                granted = False
         for change in contenders:
-            names.given[change.user_id] = (
-                username if change is winner else placeholder(change.user_id)
-            )
+            got_it = granted and change is newest
+            names.given[change.user_id] = username if got_it else placeholder(change.user_id)
     return names
+
+
+def _is_later(change: UserChange, holder: Row) -> bool:
+    """A username passes from one user to another in the order of the master's clock."""
+    return holder.changed_at is None or change.changed_at >= holder.changed_at
 
 
 def _park(user_ids: Sequence[UUID]) -> None:

@@ -35,7 +35,7 @@ class User(AbstractUser):
     #: The master's clock at that version.
     changed_at = models.DateTimeField(null=True, editable=False)
 
-    objects = UserManager()
+    objects = UserManager()  # type: ignore[misc]
 
     class Meta(AbstractUser.Meta):
         db_table = "replica_user"

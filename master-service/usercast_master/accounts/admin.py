@@ -7,7 +7,7 @@ from usercast_master.accounts.models import User
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     """Create, rename, edit, deactivate and delete users; every change reaches the clients."""
 
     list_display = ("username", "email", "first_name", "last_name", "is_active", "is_staff")
@@ -15,6 +15,12 @@ class UserAdmin(DjangoUserAdmin):
     list_per_page = 50
     readonly_fields = ("id", "last_login", "date_joined")
     add_fieldsets = (
-        (None, {"classes": ("wide",), "fields": ("username", "usable_password", "password1", "password2")}),
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("username", "usable_password", "password1", "password2"),
+            },
+        ),
         ("Person", {"fields": ("first_name", "last_name", "email")}),
     )

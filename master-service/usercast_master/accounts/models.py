@@ -1,4 +1,4 @@
-"""The users of the organisation. A write here goes on to ``outbox.signals`` and ``outbox.capture``."""
+"""The users of the organisation. A write here goes on to ``outbox.signals``."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
-from usercast.contract import STATE_FIELDS
 from uuid_utils.compat import uuid7
 
+from usercast.contract import STATE_FIELDS
 from usercast_master.outbox import capture
 from usercast_master.outbox.scope import SCOPE_FIELDS, replicated
 
@@ -55,7 +55,9 @@ class UserQuerySet(models.QuerySet["User"]):
             if kwargs.get("update_conflicts"):
                 # A row that conflicted was updated and kept its own key, not the given one.
                 touched |= models.Q(username__in=[user.username for user in created])
-            ids = self.model._base_manager.using(self.db).filter(touched).values_list("pk", flat=True)
+            ids = (
+                self.model._base_manager.using(self.db).filter(touched).values_list("pk", flat=True)
+            )
             capture.mark_changed(list(ids), capture.Priority.BULK)
         return created
 
@@ -73,7 +75,7 @@ class User(AbstractUser):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
 
-    objects = UserManager()
+    objects = UserManager()  # type: ignore[misc]
 
     class Meta(AbstractUser.Meta):
         db_table = "accounts_user"

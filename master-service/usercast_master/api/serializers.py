@@ -5,8 +5,8 @@ from typing import Any
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from rest_framework import serializers
-from usercast.serializers import UserSerializer
 
+from usercast.serializers import UserSerializer
 from usercast_master.accounts.models import User
 
 

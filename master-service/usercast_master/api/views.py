@@ -14,7 +14,6 @@ from rest_framework.mixins import (
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
 
 from usercast_master.accounts.models import User
 from usercast_master.api.serializers import MasterUserSerializer
@@ -47,34 +46,33 @@ class UserViewSet(
 
     def get_queryset(self) -> QuerySet[User]:
         version = OutboxEntry.objects.filter(user_id=OuterRef("pk")).values("version")
-        return (
+        users: QuerySet[User] = (
             User.objects.filter(replicated())
             .annotate(version=Subquery(version))
             .prefetch_related("groups")
             .order_by("username")
         )
+        return users
 
     @transaction.atomic
     def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Change the given fields of a user."""
         serializer = self.get_serializer(self.get_object(), data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(self._as_committed(serializer))
+        return Response(self._read_back(serializer.save()))
 
     @transaction.atomic
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Create a user, without a usable password."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return Response(self._as_committed(serializer), status=201)
+        return Response(self._read_back(serializer.save()), status=201)
 
     @transaction.atomic
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a user, here and on every client."""
         return super().destroy(request, *args, **kwargs)
 
-    def _as_committed(self, serializer: BaseSerializer[Any]) -> Any:
-        """The user read back, with the version that the write has just given it."""
-        return self.get_serializer(self.get_queryset().get(pk=serializer.instance.pk)).data
+    def _read_back(self, user: User) -> Any:
+        """The user with the version that the write has just given them."""
+        return self.get_serializer(self.get_queryset().get(pk=user.pk)).data

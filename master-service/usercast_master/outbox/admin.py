@@ -10,7 +10,14 @@ from usercast_master.outbox.models import OutboxEntry
 
 @admin.register(OutboxEntry)
 class OutboxEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("user_id", "version", "published_version", "changed_at", "deleted_at", "attempts")
+    list_display = (
+        "user_id",
+        "version",
+        "published_version",
+        "changed_at",
+        "deleted_at",
+        "attempts",
+    )
     ordering = ("-changed_at",)
     list_per_page = 50
 

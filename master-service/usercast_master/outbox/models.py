@@ -1,4 +1,4 @@
-"""The outbox: one row a user, holding how far the user has changed and how far clients were told."""
+"""The outbox: one row a user, saying how far they have changed and how far that was told."""
 
 from django.db import models
 from django.db.models import F, Q

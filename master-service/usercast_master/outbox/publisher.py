@@ -18,6 +18,7 @@ from django.conf import settings
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
 from django.db.models import F, Q
+
 from usercast import aws
 from usercast.contract import (
     CONTENT_TYPE,
@@ -31,7 +32,6 @@ from usercast.contract import (
     encode_change,
 )
 from usercast.errors import PublishFailed
-
 from usercast_master.outbox.capture import Priority
 from usercast_master.outbox.models import OutboxEntry
 from usercast_master.outbox.scope import replicated
@@ -275,7 +275,7 @@ _SETTLE_SENT = """
 UPDATE outbox_entry AS entry
 SET published_version = greatest(entry.published_version, sent.version),
     attempts = 0,
-    claimed_until = CASE WHEN entry.claimed_until = sent.lease THEN NULL ELSE entry.claimed_until END
+    claimed_until = nullif(entry.claimed_until, sent.lease)
 FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[]) AS sent(user_id, version, lease)
 WHERE entry.user_id = sent.user_id
 """

@@ -8,10 +8,10 @@ import redis
 import structlog
 from django.db import Error, close_old_connections
 from kombu.exceptions import OperationalError
+
 from usercast.errors import PublishFailed
 from usercast.lifecycle import Stop
 from usercast.postgres import listen
-
 from usercast_master.outbox import publisher
 from usercast_master.outbox.capture import CHANNEL
 from usercast_master.outbox.tasks import publish_outbox

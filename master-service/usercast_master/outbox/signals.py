@@ -12,8 +12,8 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.db import models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
-from usercast.contract import STATE_FIELDS
 
+from usercast.contract import STATE_FIELDS
 from usercast_master.outbox.capture import Priority, mark_changed, mark_deleted
 from usercast_master.outbox.scope import SCOPE_FIELDS, is_replicated
 
@@ -121,9 +121,9 @@ def _comparable(instance: models.Model, columns: dict[str, Any]) -> dict[str, An
 
     A database expression has no value yet; kept as it is, it differs from any and so is a change.
     """
-    field = type(instance)._meta.get_field
+    fields = {field.name: field for field in type(instance)._meta.concrete_fields}
     return {
-        name: value if hasattr(value, "resolve_expression") else field(name).to_python(value)
+        name: value if hasattr(value, "resolve_expression") else fields[name].to_python(value)
         for name, value in columns.items()
     }
 

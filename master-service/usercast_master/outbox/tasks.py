@@ -1,8 +1,8 @@
 """The Celery task that publishes the outbox: enqueued by the relay, and by beat as a sweep."""
 
 import structlog
-from usercast.errors import PublishFailed
 
+from usercast.errors import PublishFailed
 from usercast_master.celery import app
 from usercast_master.outbox import publisher
 

@@ -2,9 +2,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+
 from usercast.lifecycle import Stop
 from usercast.startup import require_database
-
 from usercast_client.inbox import poller
 
 

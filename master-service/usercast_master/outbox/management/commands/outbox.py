@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
-from usercast import postgres
 
+from usercast import postgres
 from usercast_master.outbox import publisher
 from usercast_master.outbox.capture import CHANNEL
 

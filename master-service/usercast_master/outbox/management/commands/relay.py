@@ -1,9 +1,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand
+
 from usercast.lifecycle import Stop
 from usercast.startup import require_database
-
 from usercast_master.outbox import relay
 
 
