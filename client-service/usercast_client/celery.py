@@ -3,7 +3,7 @@
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init
+from celery.signals import setup_logging, worker_init
 
 from usercast import startup
 
@@ -19,3 +19,8 @@ def check_dependencies(**_kwargs: Any) -> None:
     """A worker without its database ends at its start, with one line that says why."""
     with startup.one_clear_line():
         startup.require_database()
+
+
+@setup_logging.connect
+def keep_the_services_logging(**_kwargs: Any) -> None:
+    """Celery leaves logging alone once somebody answers this signal; the settings have set it up."""

@@ -79,10 +79,8 @@ def _set_up(deployment: Deployment, console: Console) -> None:
         deployment.servers.start()
     with step(console, "Databases"):
         deployment.migrate()
-    with step(console, "SNS topic and SQS queues"):
-        deployment.deploy_topology()
-    with step(console, "Logins"):
-        deployment.create_operators()
+    with step(console, "SNS topic, SQS queues, logins"):
+        deployment.deploy_and_create_operators()
     with step(console, "Users") as note:
         created = deployment.seed()
         note(f"{created} created" if created else "there already, sent to the clients again")

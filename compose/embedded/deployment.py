@@ -114,14 +114,20 @@ class Deployment:
         """Do all the steps, one after the other: the processes can be started after it."""
         self.servers.start()
         self.migrate()
-        self.deploy_topology()
-        self.create_operators()
+        self.deploy_and_create_operators()
 
     def migrate(self) -> None:
         """Bring the databases of all services up to date, side by side."""
         self._for_each(self.services, lambda service: self.manage(service.name, "migrate"))
         for name, service in self.services.items():
             write_environment(self.state_dir / f"{name}.env", service.variables)
+
+    def deploy_and_create_operators(self) -> None:
+        """Both at once: deploying is mostly waiting."""
+        side_by_side(
+            {"topology": self.deploy_topology, "operators": self.create_operators},
+            on_error=self._commands.abort,
+        )
 
     def deploy_topology(self) -> None:
         """Create the topic, then every client's queues, in LocalStack."""
@@ -131,10 +137,15 @@ class Deployment:
         )
 
     def create_operators(self) -> None:
-        """Create each service's superuser, and write all logins to ``credentials.json``."""
-        logins = self._for_each(self.services, self._create_operator)
-        master = logins.pop(MASTER)
-        write_json(self.state_dir / "credentials.json", {"master": master, "clients": logins})
+        """Create each service's superuser once, and write all logins to ``credentials.json``."""
+        path = self.state_dir / "credentials.json"
+        # They are in the databases of this very state directory since an earlier start.
+        known = json.loads(path.read_text()) if path.exists() else {"clients": {}}
+        kept = {MASTER: known.get(MASTER), **known["clients"]}
+        missing = {name: s for name, s in self.services.items() if not kept.get(name)}
+        logins = {**kept, **self._for_each(missing, self._create_operator)}
+        found = {name: {**logins[name], "url": s.url} for name, s in self.services.items()}
+        write_json(path, {"master": found.pop(MASTER), "clients": found})
 
     def republish(self) -> None:
         """Mark every user as not yet delivered, so that all travel to the clients again."""

@@ -56,5 +56,9 @@ def logging_config(level: int) -> dict[str, Any]:
         "loggers": {
             "django": {"level": "INFO", "propagate": True, "handlers": []},
             "botocore": {"level": "WARNING"},
+            # A line for each task received and each done would say what the task says itself.
+            "celery.app.trace": {"level": "WARNING"},
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.beat": {"level": "WARNING"},
         },
     }

@@ -10,7 +10,7 @@ from usercast_master.accounts.models import User
 class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     """Create, rename, edit, deactivate and delete users; every change reaches the clients."""
 
-    list_display = ("username", "email", "first_name", "last_name", "is_active", "is_staff")
+    list_display = ("username", "email", "full_name", "is_active")
     list_filter = ("is_active", "is_staff", "groups")
     list_per_page = 50
     readonly_fields = ("id", "last_login", "date_joined")
@@ -24,3 +24,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
         ),
         ("Person", {"fields": ("first_name", "last_name", "email")}),
     )
+
+    @admin.display(description="name", ordering="last_name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
