@@ -35,7 +35,7 @@ traffic: $(VENV)/.ready ## Make random changes in the running demo (RATE=5 a sec
 
 .PHONY: test
 test: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the tests of the three packages, against servers of their own
-	@for package in $(PACKAGES); do echo "== $$package"; (cd $$package && python -m pytest -n 2); done
+	@for package in $(PACKAGES); do echo "== $$package"; (cd $$package && python -m pytest -n 2 --dist loadfile); done
 
 .PHONY: e2e
 e2e: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the end-to-end tests: real processes, LocalStack, a real browser
@@ -82,7 +82,6 @@ lock: $(VENV)/.ready ## Renew every lock file
 .PHONY: clean
 clean: ## Stop a demo and remove all its state
 	@if [ -x $(BIN)/python ]; then python -m embedded.clean; fi
-	rm -rf .demo
 
 .PHONY: distclean
 distclean: clean ## Remove the development environments too

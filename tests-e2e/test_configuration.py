@@ -10,6 +10,7 @@ from embedded.ports import free_port
 NOWHERE = "127.0.0.1:1"
 WRONG = {
     "missing SECRET_KEY": {"SECRET_KEY": None},
+    "malformed REDIS_URL": {"REDIS_URL": "127.0.0.1:6379"},
     "unreachable database": {"DATABASE_URL": f"postgres://nobody@{NOWHERE}/none"},
 }
 WRONG_AWS = {

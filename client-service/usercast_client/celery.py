@@ -23,4 +23,4 @@ def check_dependencies(**_kwargs: Any) -> None:
 
 @setup_logging.connect
 def keep_the_services_logging(**_kwargs: Any) -> None:
-    """Celery leaves logging alone once somebody answers this signal; the settings have set it up."""
+    """Celery leaves logging alone once this signal is answered; the settings have set it up."""

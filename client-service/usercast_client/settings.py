@@ -131,7 +131,7 @@ REST_FRAMEWORK = {
 }
 REST_KNOX = {"TOKEN_TTL": None}
 
-REDIS_URL = env.str("REDIS_URL")
+REDIS_URL = env.redis_url("REDIS_URL")
 CHANNEL_LAYERS = {
     "default": {
         # Pub/sub keeps sockets open while Redis restarts; what is lost meanwhile the feed has.

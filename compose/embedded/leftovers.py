@@ -41,7 +41,7 @@ def locked(state_dir: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-        file.truncate(0)
+        file.truncate(0)  # harmless when `make clean` has removed it
 
 
 def end_leftovers(state_dir: Path, *, timeout_seconds: float = 8) -> int:

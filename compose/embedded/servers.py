@@ -204,7 +204,7 @@ class LocalStack(Server):
         python = _localstack_python()
         if not python.exists():
             raise ServerFailed(
-                f"LocalStack has no interpreter at {python}: run `make setup`, or name one in "
+                f"LocalStack has no interpreter at {python}: run `make demo`, or name one in "
                 f"{LOCALSTACK_PYTHON_VARIABLE}."
             )
         (self.state_dir / "localstack" / "tmp").mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,11 @@ class Environment(FileAwareEnv):
     def __init__(self) -> None:
         super().__init__(strip_whitespace=True)
 
+    def redis_url(self, name: str) -> str:
+        """The URL of a Redis or Valkey server, its database's number included."""
+        url = self.url(name, schemes={"redis", "rediss"}, require_tld=False)
+        return str(url.geturl())
+
     def _get_value(self, env_key: str, default: Any) -> Any:
         file_key = f"{env_key}{self.file_suffix}"
         if os.environ.get(env_key) and os.environ.get(file_key):

@@ -21,7 +21,7 @@ CLIENT_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _TEMPLATES = Path(
     os.environ.get("USERCAST_TEMPLATES_DIR") or Path(__file__).parents[2] / "infra" / "aws"
 )
-_WAIT = {"Delay": 1, "MaxAttempts": 300}
+_WAIT = {"Delay": 0.3, "MaxAttempts": 1000}
 
 
 def deploy_topic() -> str:

@@ -68,7 +68,7 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         names = _names(states, rows, freed={change.user_id for change in gone})
         _park(names.parked)
         _upsert(states, names.given)
-        _record_clashes(states, names)
+        _record_clashes(fresh, names)
         entries = [
             _entry(change, rows.get(change.user_id), names.given, kept=change.user_id in kept)
             for change in fresh
@@ -170,14 +170,14 @@ def _park(user_ids: Sequence[UUID]) -> None:
         )
 
 
-def _record_clashes(states: Sequence[UserChange], names: Names) -> None:
+def _record_clashes(fresh: Sequence[UserChange], names: Names) -> None:
     clashing = set(names.clashes)
-    settled = [change.user_id for change in states if change.user_id not in clashing]
+    settled = [change.user_id for change in fresh if change.user_id not in clashing]
     Clash.objects.filter(user_id__in=settled).delete()
     Clash.objects.bulk_create(
         [
             Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
-            for change in states
+            for change in fresh
             if change.user_id in clashing and isinstance(change.data, UserState)
         ],
         update_conflicts=True,

@@ -50,7 +50,7 @@ SELECT pg_notify(%(channel)s, '') FROM (SELECT FROM marked LIMIT 1) AS any_marke
 def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
     """Count one change of each of these users, for the clients to hear of.
 
-    Users outside the scope are passed over. One statement, however many users; the relay wakes
+    Users outside the scope are passed over. Two statements, however many users; the relay wakes
     when the transaction commits.
 
     Raises:
