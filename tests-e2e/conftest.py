@@ -145,7 +145,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def contexts(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Browser contexts, as many as asked for; any error in a page's console fails the test."""
+    """Browser contexts, as many as asked for; an error that no script caught fails the test."""
     opened: list[BrowserContext] = []
     errors: list[str] = []
 

@@ -83,6 +83,8 @@ def test_dashboard_that_was_offline_catches_up(
     contexts: NewContext, master: Api, clients: dict[str, Api]
 ) -> None:
     page = dashboard(contexts, clients["support"])
+    # Pushes and questions are both cut off, as by a lost network.
+    page.evaluate("window.dispatchEvent(new Event('offline'))")
     page.context.set_offline(True)
     user = master.create(username="+while.offline")
     page.context.set_offline(False)

@@ -16,12 +16,15 @@ WRONG = {
 WRONG_AWS = {
     **WRONG,
     "wrong endpoint": {"AWS_ENDPOINT_URL": f"http://{NOWHERE}"},
+    "endpoint without scheme": {"AWS_ENDPOINT_URL": NOWHERE},
+    "no region": {"AWS_DEFAULT_REGION": None},
+    "no credentials": {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None},
 }
 CASES = [
     (process, case)
     for process, cases in {
         "master-web": WRONG,
-        "master-relay": WRONG,
+        "master-relay": WRONG_AWS,
         "master-worker": {
             **WRONG_AWS,
             "no topic": {"USERCAST_TOPIC_ARN": "arn:aws:sns:eu-west-1:000000000000:nope"},

@@ -114,6 +114,36 @@ def test_user_whom_a_local_table_protects_is_deactivated_and_kept(
     assert kinds == {str(ANN): "updated", str(BOB): "deleted"}
 
 
+def test_local_save_of_a_stale_instance_puts_nothing_back() -> None:
+    apply([upsert(ANN, 1, email="old@x.org")])
+    stale = User.objects.get(pk=ANN)
+    apply([upsert(ANN, 2, email="new@x.org")])
+    stale.is_staff = True
+    stale.save()
+    ann = User.objects.get(pk=ANN)
+    assert (ann.email, ann.version, ann.is_staff) == ("new@x.org", 2, True)
+
+
+def test_name_of_a_user_who_is_kept_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply([upsert(ANN, 1, username="x", changed_at=at(0))])
+
+    def protect(self: Any) -> Any:
+        raise models.ProtectedError("an invoice points here", set(self))
+
+    monkeypatch.setattr(models.QuerySet, "delete", protect)
+    monkeypatch.setattr("usercast_client.replica.apply._record_clashes", lambda *_: None)
+    apply([deletion(ANN, 2, changed_at=at(1)), upsert(BOB, 1, username="x", changed_at=at(2))])
+    assert usernames() == {ANN: placeholder(ANN), BOB: "x"}
+
+
+def test_parked_user_sent_again_in_vain_is_no_news() -> None:
+    User.objects.create_user("clash")
+    apply([upsert(ANN, 1, username="clash")])
+    cursor = feed.newest_cursor()
+    assert apply([upsert(ANN, 1, username="clash")]) == ([], 1)
+    assert feed.newest_cursor() == cursor
+
+
 def test_swap_in_one_batch() -> None:
     apply([upsert(ANN, 1, username="a"), upsert(BOB, 1, username="b")])
     apply([upsert(ANN, 2, username="b"), upsert(BOB, 2, username="a")])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import DataError, OperationalError
+from django.db import DatabaseError, DataError, InternalError, OperationalError, ProgrammingError
 
 from usercast import aws, topology
 from usercast.contract import Lane, UserChange, encode_batch, encode_change
@@ -76,7 +76,7 @@ def put_text(queue: str, body: str, *, encoding: str | None = None) -> None:
 def poll_once(queue: str, pushes: Pushes) -> int:
     messages = poller.receive(queue)
     if messages:
-        poller.handle(messages, queue_url=queue, broadcaster=pushes)  # type: ignore[arg-type]
+        poller.handle(messages, queue_url=queue, broadcaster=pushes, stop=Stop())  # type: ignore[arg-type]
     return len(messages)
 
 
@@ -167,18 +167,47 @@ def test_message_the_database_refuses_is_singled_out(
     assert left_in(queue) == 1
 
 
-def test_database_away_gives_the_messages_back(
+@pytest.mark.django_db(transaction=True)  # It reconnects, which a test's transaction forbids.
+@pytest.mark.parametrize(
+    "fault", [OperationalError("gone"), InternalError("read-only"), ProgrammingError("no column")]
+)
+def test_database_that_cannot_take_messages_does_not_make_them_dead_letters(
+    queue: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch, fault: DatabaseError
+) -> None:
+    """The queue's limit is two receives; the database fails four times."""
+    real, faults = poller.apply, [fault] * 4
+
+    def failing(changes: list[UserChange]) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(changes)
+
+    monkeypatch.setattr(poller, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(poller, "apply", failing)
+    put(queue, upsert(username="ann"))
+    assert poll_once(queue, pushes) == 1
+    assert User.objects.get().username == "ann"
+    assert left_in(queue) == 0
+
+
+def test_stopping_while_the_database_is_away_gives_the_messages_back(
     queue: str, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stop = Stop()
+
     def away(_changes: object) -> None:
-        raise OperationalError("the server closed the connection")
+        stop.request()
+        raise OperationalError("gone")
 
     put(queue, upsert(username="ann"))
     with monkeypatch.context() as patch:
         patch.setattr(poller, "apply", away)
-        with pytest.raises(OperationalError):
-            poll_once(queue, pushes)
-    assert not pushes.changes
+        poller.handle(
+            poller.receive(queue),
+            queue_url=queue,
+            broadcaster=pushes,  # type: ignore[arg-type]
+            stop=stop,
+        )
     assert poll_once(queue, pushes) == 1, "it came again at once"
     assert User.objects.get().username == "ann"
 
@@ -233,6 +262,5 @@ def test_poller_without_queues_says_how_to_create_them() -> None:
         poller.run(Stop(), client="nobody")
 
 
-@pytest.mark.parametrize("lane", list(Lane))
-def test_lane_names_are_the_contracts(lane: Lane) -> None:
-    assert lane.value in ("live", "bulk")
+def test_lane_names_are_the_contracts() -> None:
+    assert {lane.value for lane in Lane} == {"live", "bulk"}

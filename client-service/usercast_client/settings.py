@@ -74,7 +74,7 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         # No persistent connections: under ASGI a request may run in any thread.
-        **env.dj_db_url("DATABASE_URL", conn_max_age=0),
+        **env.database("DATABASE_URL", conn_max_age_seconds=0),
         "TEST": {"NAME": "test_client"},
     }
 }

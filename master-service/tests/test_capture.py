@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core import serializers
 from django.db import connection, transaction
+from django.db.models.signals import pre_save
+from django.utils import timezone
 
 from usercast.errors import MarkedOutsideTransaction
 from usercast_master.accounts.models import User
@@ -174,6 +177,47 @@ def test_bulk_writes_cost_the_same_statements_for_many(django_assert_num_queries
     with django_assert_num_queries(6):
         User.objects.update(first_name="many")
     assert set(OutboxEntry.objects.values_list("version", flat=True)) == {2, 3}
+
+
+def test_bulk_deactivation_is_urgent_for_those_it_deactivates(ann: User) -> None:
+    bob = User.objects.create(username="bob", is_active=False)
+    ann.is_active = False
+    User.objects.bulk_update([ann, bob], ["is_active"])
+    assert (entry(ann).priority, entry(bob).priority) == (Priority.URGENT, Priority.SINGLE)
+
+
+def test_bulk_upsert_that_makes_somebody_staff_is_a_deletion(ann: User) -> None:
+    User.objects.bulk_create(
+        [User(username="ann", is_staff=True)],
+        update_conflicts=True,
+        update_fields=["is_staff"],
+        unique_fields=["username"],
+    )
+    assert entry(ann).deleted_at is not None
+
+
+def test_what_another_receiver_changes_on_the_way_counts(ann: User) -> None:
+    def lower(instance: User, **_kwargs: Any) -> None:
+        instance.email = instance.email.lower()
+
+    pre_save.connect(lower, sender=User)
+    try:
+        User.objects.filter(pk=ann.pk).update(email="ANN@example.org")
+        User.objects.get(pk=ann.pk).save()
+    finally:
+        pre_save.disconnect(lower, sender=User)
+    assert version(ann) == 3
+
+
+def test_save_by_key_alone_is_compared_with_the_row(ann: User) -> None:
+    User(pk=ann.pk, username="ann", is_staff=True).save(force_update=True)
+    assert entry(ann).deleted_at is not None
+
+
+def test_new_change_does_not_wait_out_an_earlier_refusal(ann: User) -> None:
+    OutboxEntry.objects.update(attempts=3, claimed_until=timezone.now() + timedelta(minutes=5))
+    ann.delete()
+    assert OutboxEntry.objects.get().claimed_until is None
 
 
 def test_update_of_a_sliced_queryset_is_refused_as_ever(ann: User) -> None:

@@ -65,7 +65,7 @@ TEMPLATES = [
 
 DATABASES = {
     "default": {
-        **env.dj_db_url("DATABASE_URL", conn_max_age=60, conn_health_checks=True),
+        **env.database("DATABASE_URL", conn_max_age_seconds=60),
         "TEST": {"NAME": "test_master"},
     }
 }

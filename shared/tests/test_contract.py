@@ -102,6 +102,13 @@ def test_reader_ignores_unknown_fields() -> None:
             }
         },
         {"data": {**json.loads(encode(UPSERTED).body)[0]["data"], "version": 2**63}},
+        {"time": "9999-12-31T23:59:59-14:00"},
+        {
+            "data": {
+                **json.loads(encode(UPSERTED).body)[0]["data"],
+                "date_joined": "0001-01-01T00:00:00+14:00",
+            }
+        },
         {"data": {**json.loads(encode(UPSERTED).body)[0]["data"], "email": "e" * 255}},
     ],
 )
@@ -139,8 +146,21 @@ def test_text_that_only_looks_like_a_nul_is_kept() -> None:
             content_encoding="gzip",
         ),
         Message(body='[{"\ud800": 1}]'),
+        Message(body="[" * 3000),
+        Message(body='[{"type": ' + "[" * 3000 + "]" * 3000 + "}]"),
     ],
-    ids=["text", "object", "empty", "no-base64", "no-gzip", "cut-off", "bomb", "surrogate"],
+    ids=[
+        "text",
+        "object",
+        "empty",
+        "no-base64",
+        "no-gzip",
+        "cut-off",
+        "bomb",
+        "surrogate",
+        "deep",
+        "deep-in-a-field",
+    ],
 )
 def test_message_that_cannot_be_read_is_a_contract_error_or_all_rejected(message: Message) -> None:
     with pytest.raises(ContractError, match=r"body|change"):
@@ -148,6 +168,12 @@ def test_message_that_cannot_be_read_is_a_contract_error_or_all_rejected(message
             raise ContractError("every change was rejected")
 
 
+# hypothesis takes its bounds without a zone and adds one.
+moments = st.datetimes(
+    datetime(2, 1, 1),  # noqa: DTZ001
+    datetime(9998, 12, 31),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
 states = st.builds(
     UserState,
     id=st.uuids(),
@@ -161,13 +187,19 @@ states = st.builds(
     ),
     last_name=st.just("x"),
     is_active=st.booleans(),
-    date_joined=st.datetimes(timezones=st.just(UTC)),
+    date_joined=moments,
     groups=st.lists(st.sampled_from(["a", "b", "ü"]), unique=True).map(tuple),
 )
 
 
 @given(
-    st.lists(st.builds(UserChange, changed_at=st.datetimes(timezones=st.just(UTC)), data=states)),
+    st.lists(
+        st.builds(
+            UserChange,
+            changed_at=moments,
+            data=states,
+        )
+    ),
     st.booleans(),
 )
 def test_any_batch_survives_the_way_over_the_wire(

@@ -4,11 +4,16 @@ Endpoint, region and credentials come from the environment as boto3 reads it (``
 ``AWS_DEFAULT_REGION``, ``AWS_ACCESS_KEY_ID`` or an instance role).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoRegionError
+
+from usercast.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -30,22 +35,38 @@ def _config(*, read_timeout_seconds: int) -> Config:
     )
 
 
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """boto3 refuses to make a client for two reasons; say which variable is behind each."""
+    try:
+        yield
+    except NoRegionError:
+        raise ConfigurationError(
+            "AWS_DEFAULT_REGION: not set; name the region of the topic, such as eu-west-1"
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(f"AWS_ENDPOINT_URL: {error}") from error
+
+
 @cache
 def sns() -> "SNSClient":
     """SNS, answering or failing within about 20 s."""
-    return boto3.client("sns", config=_config(read_timeout_seconds=8))
+    with _clear_errors():
+        return boto3.client("sns", config=_config(read_timeout_seconds=8))
 
 
 @cache
 def sqs() -> "SQSClient":
     """SQS, patient enough for the longest long poll."""
-    return boto3.client("sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 10))
+    with _clear_errors():
+        return boto3.client("sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 10))
 
 
 @cache
 def cloudformation() -> "CloudFormationClient":
     """CloudFormation, for deploying the topology."""
-    return boto3.client("cloudformation", config=_config(read_timeout_seconds=30))
+    with _clear_errors():
+        return boto3.client("cloudformation", config=_config(read_timeout_seconds=30))
 
 
 def endpoint() -> str:

@@ -122,6 +122,10 @@ _batch_decoder = msgspec.json.Decoder(list[Event])
 _raw_batch_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _event_decoder = msgspec.json.Decoder(Event)
 _NUL_ESCAPE = b"\\u0000"
+#: What the decoder raises: also for nesting without end, and for half a surrogate pair.
+_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
+#: At the edges of the calendar a time zone leads out of it, for Python if not for PostgreSQL.
+MIN_YEAR, MAX_YEAR = 2, 9998
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -188,24 +192,23 @@ def decode_batch(message: Message) -> Batch:
     if _NUL_ESCAPE not in body:
         try:
             events = _batch_decoder.decode(body)
-        except msgspec.DecodeError:
-            pass
-        else:
             return Batch(changes=[_change(event) for event in events], rejected=[])
+        except (*_UNREADABLE, ContractError):
+            pass  # Which change it is, one by one will tell.
     return _decode_one_by_one(body)
 
 
 def _decode_one_by_one(body: bytes) -> Batch:
     try:
         raw_events = _raw_batch_decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ContractError(f"the body is no JSON array of events: {error}") from error
     changes: list[UserChange] = []
     rejected: list[Rejected] = []
     for position, raw in enumerate(raw_events):
         try:
             changes.append(_change(_without_nul(_event_decoder.decode(raw))))
-        except (msgspec.DecodeError, ContractError) as error:
+        except (*_UNREADABLE, ContractError) as error:
             rejected.append(Rejected(position=position, reason=str(error)))
     return Batch(changes=changes, rejected=rejected)
 
@@ -225,6 +228,11 @@ def _unpacked(message: Message) -> bytes:
 
 
 def _change(event: Event) -> UserChange:
+    moments = [event.time]
+    if isinstance(event.data, UserState):
+        moments.append(event.data.date_joined)
+    if not all(MIN_YEAR <= moment.year <= MAX_YEAR for moment in moments):
+        raise ContractError(f"a time lies outside the years {MIN_YEAR} to {MAX_YEAR}")
     return UserChange(changed_at=event.time, data=event.data)
 
 

@@ -1,6 +1,6 @@
 """Logging for every process: short fixed event names with fields, through structlog.
 
-Readable lines in a terminal, JSON elsewhere. No personal data but the user id belongs in a field.
+Readable lines in a terminal, logfmt elsewhere. No personal data but the user id belongs in a field.
 """
 
 import sys

@@ -61,16 +61,7 @@ def listen(
 def _connect(channel: str, *, using: str) -> connection:
     parameters = connections[using].get_connection_params()
     parameters.pop("cursor_factory", None)
-    conn: connection = psycopg2.connect(
-        **{
-            **parameters,
-            # A peer that vanished without a word is noticed within half a minute.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "connect_timeout": 3,
-        }
-    )
+    conn: connection = psycopg2.connect(**parameters)
     conn.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
     with conn.cursor() as cursor:
         cursor.execute(SQL("LISTEN {}").format(Identifier(channel)))

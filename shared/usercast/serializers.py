@@ -1,10 +1,11 @@
 """The replicated fields as both services' REST APIs show them."""
 
+from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
 
-from usercast.contract import STATE_FIELDS
+from usercast.contract import MAX_YEAR, MIN_YEAR, STATE_FIELDS
 
 #: In the order of the contract.
 USER_FIELDS = ("id", "version", *STATE_FIELDS)
@@ -20,3 +21,9 @@ class UserSerializer(serializers.ModelSerializer[Any]):
     class Meta:
         fields: tuple[str, ...] = USER_FIELDS
         read_only_fields: tuple[str, ...] = ("id", "version")
+
+    def validate_date_joined(self, date_joined: datetime) -> datetime:
+        """The contract's bounds: what a client would refuse is refused here."""
+        if not MIN_YEAR <= date_joined.year <= MAX_YEAR:
+            raise serializers.ValidationError(f"The year must be {MIN_YEAR} to {MAX_YEAR}.")
+        return date_joined

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, WaiterError
 
 from usercast import aws
 from usercast.contract import Lane
@@ -80,6 +80,11 @@ def require_topic(topic_arn: str) -> None:
 
 def unreachable(error: Exception) -> ConfigurationError:
     """The error for AWS not answering, naming the variable that says where it is."""
+    if isinstance(error, NoCredentialsError):
+        return ConfigurationError(
+            "AWS_ACCESS_KEY_ID: no credentials; set it and AWS_SECRET_ACCESS_KEY, or give the "
+            "machine a role"
+        )
     return ConfigurationError(
         f"AWS_ENDPOINT_URL: no answer from SNS and SQS at {aws.endpoint()}: {error}"
     )

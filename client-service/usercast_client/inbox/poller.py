@@ -14,8 +14,9 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from django.db import (
     DatabaseError,
+    DataError,
+    IntegrityError,
     InterfaceError,
-    OperationalError,
     close_old_connections,
     connection,
 )
@@ -41,6 +42,8 @@ WAIT_SECONDS = 3
 RETRY_SECONDS = 1.0
 #: How soon a message that holds a bad change comes again, on its way to the dead-letter queue.
 REJECTED_AGAIN_SECONDS = 2
+#: How long messages in hand stay unseen by others, renewed at every try.
+HOLD_SECONDS = 30
 
 
 class Received(NamedTuple):
@@ -79,12 +82,12 @@ def _poll(stop: Stop, lane: Lane, queue_url: str, broadcaster: Broadcaster) -> N
             connection.ensure_connection()
             messages = receive(queue_url)
             if messages:
-                handle(messages, queue_url=queue_url, broadcaster=broadcaster)
+                handle(messages, queue_url=queue_url, broadcaster=broadcaster, stop=stop)
         except (BotoCoreError, ClientError) as error:
             log.warning("queue_unreachable", lane=lane.value, reason=str(error))
             stop.wait(RETRY_SECONDS)
-        except (OperationalError, InterfaceError) as error:
-            log.warning("database_unreachable", lane=lane.value, reason=_one_line(error))
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("database_unreachable", lane=lane.value, reason=_reason(error))
             stop.wait(RETRY_SECONDS)
     close_old_connections()
 
@@ -102,22 +105,28 @@ def receive(queue_url: str) -> "list[MessageTypeDef]":
 
 
 def handle(
-    messages: "Sequence[MessageTypeDef]", *, queue_url: str, broadcaster: Broadcaster
+    messages: "Sequence[MessageTypeDef]", *, queue_url: str, broadcaster: Broadcaster, stop: Stop
 ) -> None:
     """Decode, apply, push, then delete what was good and give back what was not.
 
-    Raises:
-        OperationalError, InterfaceError: the database is away; every message was given back.
+    While the database cannot take them, the messages stay in hand: each time they were received
+    again would count towards the dead letters. When asked to stop meanwhile, they are given back.
     """
     received = [_decode(message) for message in messages]
-    try:
-        failed = _apply(received, broadcaster)
-    except (OperationalError, InterfaceError):
-        _give_back(received, queue_url=queue_url, again_in_seconds=0)
-        raise
+    while True:
+        try:
+            failed = _apply(received, broadcaster)
+            break
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("database_unusable", reason=_reason(error))
+            _make_visible(received, queue_url=queue_url, in_seconds=HOLD_SECONDS)
+        if stop.wait(RETRY_SECONDS):
+            _make_visible(received, queue_url=queue_url, in_seconds=0)
+            return
+        close_old_connections()
     bad = [item for item in received if item.has_rejected or item in failed]
     _delete([item for item in received if item not in bad], queue_url=queue_url)
-    _give_back(bad, queue_url=queue_url, again_in_seconds=REJECTED_AGAIN_SECONDS)
+    _make_visible(bad, queue_url=queue_url, in_seconds=REJECTED_AGAIN_SECONDS)
 
 
 def _decode(message: "MessageTypeDef") -> Received:
@@ -146,16 +155,18 @@ def _decode(message: "MessageTypeDef") -> Received:
 
 
 def _apply(received: Sequence[Received], broadcaster: Broadcaster) -> list[Received]:
-    """Apply all in one transaction, or one by one if it is refused; returns what was refused so."""
+    """Apply all in one transaction, or one by one if it is refused; returns what was refused so.
+
+    Raises:
+        DatabaseError: the fault is the database's (away, read-only, not migrated), not a message's.
+    """
     try:
         _apply_together(received, broadcaster)
-    except (OperationalError, InterfaceError):
-        raise
-    except DatabaseError as error:
+    except (DataError, IntegrityError) as error:
         if len(received) == 1:
-            log.error("apply_refused", reason=_one_line(error))
+            log.error("apply_refused", reason=_reason(error))
             return list(received)
-        log.warning("apply_split", messages=len(received), reason=_one_line(error))
+        log.warning("apply_split", messages=len(received), reason=_reason(error))
         return [bad for item in received for bad in _apply([item], broadcaster)]
     return []
 
@@ -185,8 +196,8 @@ def _delete(received: Sequence[Received], *, queue_url: str) -> None:
         log.warning("delete_failed", code=failure["Code"], reason=failure.get("Message", ""))
 
 
-def _give_back(received: Sequence[Received], *, queue_url: str, again_in_seconds: int) -> None:
-    """Let these come again; the queue moves what came too often to the dead letters."""
+def _make_visible(received: Sequence[Received], *, queue_url: str, in_seconds: int) -> None:
+    """Let these come again so soon; the queue moves what came too often to the dead letters."""
     if not received:
         return
     aws.sqs().change_message_visibility_batch(
@@ -195,12 +206,13 @@ def _give_back(received: Sequence[Received], *, queue_url: str, again_in_seconds
             {
                 "Id": str(position),
                 "ReceiptHandle": item.receipt_handle,
-                "VisibilityTimeout": again_in_seconds,
+                "VisibilityTimeout": in_seconds,
             }
             for position, item in enumerate(received)
         ],
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _reason(error: Exception) -> str:
+    """The error's first line: PostgreSQL's next ones quote values, which may be personal data."""
+    return str(error).partition("\n")[0]

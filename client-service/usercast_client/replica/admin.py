@@ -6,9 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.http import HttpRequest
 
-from usercast_client.replica.models import Clash, User
-
-OWNED_BY_MASTER = ("username", "email", "first_name", "last_name", "is_active", "date_joined")
+from usercast_client.replica.models import OWNED_BY_MASTER, Clash, User
 
 
 @admin.register(User)
@@ -25,7 +23,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
         if obj is not None and obj.is_replicated:
-            return (*fields, *OWNED_BY_MASTER)
+            return sorted({*fields, *OWNED_BY_MASTER})
         return fields
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

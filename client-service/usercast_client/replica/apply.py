@@ -1,7 +1,8 @@
 """Apply: takes changes from ``inbox.poller``, brings the replica to them, tells ``live.feed``.
 
 Everything is decided by version, nothing by the order of arrival: what is not newer than the row or
-the tombstone is dropped. One transaction and a fixed number of statements, however many changes.
+the tombstone is dropped. One transaction and a fixed number of statements, however many changes
+(but for users whom a table of the client's own protects from deletion).
 """
 
 from collections import defaultdict
@@ -65,7 +66,11 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         states = [change for change in fresh if isinstance(change.data, UserState)]
         gone = [change for change in fresh if change.is_deletion]
         kept = _delete(gone, rows)
-        names = _names(states, rows, freed={change.user_id for change in gone})
+        names = _names(states, rows, freed={change.user_id for change in gone} - kept)
+        # Parked, sent again, and parked again: nothing has changed.
+        again = [change for change in states if _changes_nothing(change, rows, names.given)]
+        fresh = [change for change in fresh if change not in again]
+        states = [change for change in states if change not in again]
         _park(names.parked)
         _upsert(states, names.given)
         _record_clashes(fresh, names)
@@ -110,6 +115,13 @@ def _is_news(change: UserChange, rows: dict[UUID, Row], tombstones: dict[UUID, i
     if row.username == placeholder(row.id):
         return change.version >= row.version  # Parked: its own message again may free it.
     return change.version > row.version
+
+
+def _changes_nothing(change: UserChange, rows: dict[UUID, Row], given: dict[UUID, str]) -> bool:
+    row = rows.get(change.user_id)
+    return (
+        row is not None and row.version == change.version and row.username == given[change.user_id]
+    )
 
 
 # Usernames. Unique here as on the master, but changes of different users come in any order: whoever

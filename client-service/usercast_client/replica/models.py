@@ -1,11 +1,28 @@
 """The client's copy of the users, beside its own local accounts. Written by ``replica.apply``."""
 
+from typing import Any
+
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Collate
 from uuid_utils.compat import uuid7
+
+#: A replicated user's columns that only ``replica.apply`` writes.
+OWNED_BY_MASTER = frozenset(
+    {
+        "username",
+        "email",
+        "first_name",
+        "last_name",
+        "is_active",
+        "date_joined",
+        "version",
+        "master_groups",
+        "changed_at",
+    }
+)
 
 
 class UserQuerySet(models.QuerySet["User"]):
@@ -46,6 +63,19 @@ class User(AbstractUser):
     @property
     def is_replicated(self) -> bool:
         return self.version is not None
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; of a replicated user only what is local.
+
+        Whoever loaded the user before the latest change and saves after it would otherwise put
+        the older state back, under the older version.
+        """
+        if self.is_replicated and not self._state.adding:
+            local = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+            local -= OWNED_BY_MASTER | self.get_deferred_fields()
+            asked = kwargs.get("update_fields")
+            kwargs["update_fields"] = local if asked is None else local.intersection(asked)
+        super().save(*args, **kwargs)
 
 
 class Tombstone(models.Model):

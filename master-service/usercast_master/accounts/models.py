@@ -1,7 +1,8 @@
 """The users of the organisation. A write here goes on to ``outbox.signals``."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
@@ -35,33 +36,46 @@ class UserQuerySet(models.QuerySet["User"]):
                 .values_list("pk", flat=True)
             )
             known = everyone.filter(replicated(), pk__in=ids)
-            before = set(known.values_list("pk", flat=True))
+            before = dict(known.values_list("pk", "is_active"))
             count = super(UserQuerySet, self.filter(pk__in=ids)).update(**kwargs)
-            left = before.difference(known.values_list("pk", flat=True))
-            deactivated = kwargs.get("is_active") is False
-            capture.mark_changed(
-                ids, capture.Priority.URGENT if deactivated else capture.Priority.BULK
-            )
-            capture.mark_deleted(left)
+            _mark(before, dict(known.values_list("pk", "is_active")))
         self._result_cache = None
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def bulk_create(self, objs: Iterable["User"], *args: Any, **kwargs: Any) -> list["User"]:
+    def bulk_create(
+        self,
+        objs: Iterable["User"],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,  # noqa: FBT002 - Django's signature
+        update_conflicts: bool = False,  # noqa: FBT002
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list["User"]:
+        users = list(objs)
+        touched = models.Q(pk__in=[user.pk for user in users])
+        if update_conflicts:
+            # A row that conflicts is updated and keeps its own key, not the given one.
+            touched |= models.Q(username__in=[user.username for user in users])
+        known = self.model._base_manager.using(self.db).filter(replicated(), touched)
         with transaction.atomic(using=self.db, savepoint=False):
-            created = super().bulk_create(objs, *args, **kwargs)
-            touched = models.Q(pk__in=[user.pk for user in created])
-            if kwargs.get("update_conflicts"):
-                # A row that conflicted was updated and kept its own key, not the given one.
-                touched |= models.Q(username__in=[user.username for user in created])
-            ids = (
-                self.model._base_manager.using(self.db).filter(touched).values_list("pk", flat=True)
+            before = dict(known.values_list("pk", "is_active")) if update_conflicts else {}
+            created = super().bulk_create(
+                users, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
             )
-            capture.mark_changed(list(ids), capture.Priority.BULK)
+            _mark(before, dict(known.values_list("pk", "is_active")))
         return created
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
+
+
+def _mark(before: dict[UUID, bool], after: dict[UUID, bool]) -> None:
+    """Mark what a bulk write did to replicated users, given whether each is active."""
+    deactivated = {pk for pk, is_active in after.items() if before.get(pk) and not is_active}
+    capture.mark_changed(deactivated, capture.Priority.URGENT)
+    capture.mark_changed(after.keys() - deactivated, capture.Priority.BULK)
+    capture.mark_deleted(before.keys() - after.keys())
 
 
 class UserManager(DjangoUserManager.from_queryset(UserQuerySet)):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from rest_framework.mixins import (
     RetrieveModelMixin,
 )
 from rest_framework.pagination import PageNumberPagination
+from rest_framework.permissions import DjangoModelPermissions, IsAdminUser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -40,6 +41,7 @@ class UserViewSet(
     """
 
     serializer_class = MasterUserSerializer
+    permission_classes = (IsAdminUser, DjangoModelPermissions)
     pagination_class = UserPagination
     filterset_fields = ("is_active", "groups__name")
     search_fields = ("username", "email", "first_name", "last_name")
@@ -52,6 +54,9 @@ class UserViewSet(
             .prefetch_related("groups")
             .order_by("username")
         )
+        if self.action == "partial_update":
+            # Two editors take turns, or the second would write back what it had read.
+            users = users.select_for_update(of=("self",))
         return users
 
     @transaction.atomic

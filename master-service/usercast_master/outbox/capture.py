@@ -36,6 +36,9 @@ WITH marked AS (
         version = entry.version + 1,
         changed_at = clock_timestamp(),
         deleted_at = excluded.deleted_at,
+        -- A new change does not wait out what an earlier one was refused for.
+        claimed_until = CASE WHEN entry.attempts = 0 THEN entry.claimed_until END,
+        attempts = 0,
         priority = CASE
             WHEN entry.version > entry.published_version
             THEN least(entry.priority, excluded.priority)

@@ -6,7 +6,7 @@ scope's count; a sign-in (``last_login``) or a new password is no change.
 """
 
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import Group
@@ -19,13 +19,6 @@ from usercast_master.outbox.scope import SCOPE_FIELDS, is_replicated
 
 #: Groups are rows of another table and have a signal of their own.
 COLUMNS = (*(field for field in STATE_FIELDS if field != "groups"), *SCOPE_FIELDS)
-
-
-class _Write(NamedTuple):
-    """What a save is about to do to a row: its columns before (None: no row yet) and after."""
-
-    before: dict[str, Any] | None
-    after: dict[str, Any]
 
 
 def connect() -> None:
@@ -44,20 +37,20 @@ def connect() -> None:
     Group.save = _in_transaction(Group.save)  # type: ignore[method-assign]
 
 
-def before_user_save(
-    instance: Any, raw: bool, update_fields: frozenset[str] | None, **_kwargs: Any
-) -> None:
-    before = None if instance._state.adding and not raw else _row(instance, lock=True)
+def before_user_save(instance: Any, **_kwargs: Any) -> None:
+    # A stack, since another receiver may save the instance again before the save has ended.
+    instance.__dict__.setdefault("_usercast_before", []).append(_row(instance))
+
+
+def after_user_save(instance: Any, update_fields: frozenset[str] | None, **_kwargs: Any) -> None:
+    before = instance._usercast_before.pop()
+    # Read only now: other receivers of pre_save may have had their say.
     written = {
         column: getattr(instance, column)
         for column in COLUMNS
         if update_fields is None or column in update_fields
     }
-    instance._usercast_write = _Write(before, {**(before or {}), **written})
-
-
-def after_user_save(instance: Any, **_kwargs: Any) -> None:
-    before, after = instance.__dict__.pop("_usercast_write")
+    after = {**(before or {}), **written}
     was_known = before is not None and _known(before)
     is_known = _known(after)
     if was_known and not is_known:
@@ -68,7 +61,7 @@ def after_user_save(instance: Any, **_kwargs: Any) -> None:
 
 
 def before_user_delete(instance: Any, **_kwargs: Any) -> None:
-    row = _row(instance, lock=True)
+    row = _row(instance)
     instance._usercast_known = row is not None and _known(row)
 
 
@@ -93,7 +86,9 @@ def on_membership(
 
 
 def before_group_save(instance: Group, **_kwargs: Any) -> None:
-    old_name = Group.objects.filter(pk=instance.pk).values_list("name", flat=True).first()
+    # Locked, so that nobody joins between the marking of the members and the commit.
+    group = Group.objects.select_for_update().filter(pk=instance.pk)
+    old_name = group.values_list("name", flat=True).first()
     instance._usercast_renamed = old_name not in (None, instance.name)  # type: ignore[attr-defined]
 
 
@@ -103,13 +98,15 @@ def after_group_save(instance: Group, **_kwargs: Any) -> None:
 
 
 def before_group_delete(instance: Group, **_kwargs: Any) -> None:
+    Group.objects.select_for_update().filter(pk=instance.pk).first()
     # Marked ahead of the deletion, which is one transaction with it; afterwards nobody is a member.
     mark_changed(_members(instance), Priority.BULK)
 
 
-def _row(instance: models.Model, *, lock: bool) -> dict[str, Any] | None:
+def _row(instance: models.Model) -> dict[str, Any] | None:
+    """The row's columns as they are now, locked until the transaction ends."""
     rows = type(instance)._base_manager.filter(pk=instance.pk)
-    return (rows.select_for_update() if lock else rows).values(*COLUMNS).first()
+    return rows.select_for_update().values(*COLUMNS).first()
 
 
 def _known(columns: dict[str, Any]) -> bool:
