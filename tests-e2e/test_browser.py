@@ -6,6 +6,7 @@ from collections.abc import Callable
 from playwright.sync_api import BrowserContext, Page, expect
 
 from conftest import Api, sign_in
+from embedded.deployment import Deployment
 
 NewContext = Callable[..., BrowserContext]
 
@@ -79,18 +80,21 @@ def test_feed_reads_the_same_after_a_reload(
     ] == live
 
 
-def test_dashboard_that_was_offline_catches_up(
-    contexts: NewContext, master: Api, clients: dict[str, Api]
+def test_dashboard_that_missed_pushes_catches_up(
+    contexts: NewContext, system: Deployment, master: Api, clients: dict[str, Api]
 ) -> None:
+    """The client's web process is killed, and the change comes while it is away."""
     page = dashboard(contexts, clients["support"])
-    # Pushes and questions are both cut off, as by a lost network.
-    page.evaluate("window.dispatchEvent(new Event('offline'))")
-    page.context.set_offline(True)
-    user = master.create(username="+while.offline")
-    page.context.set_offline(False)
-    expect(page.locator("#rows tr", has_text="+while.offline")).to_have_count(1)
+    row = page.locator("#rows tr", has_text="+while.away")
+    system.kill("support-web")
+    expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+    user = master.create(username="+while.away")
+    expect(row).to_have_count(0)
+    system.start("support-web")
+    expect(row).to_have_count(1)
+    assert page.evaluate("window.notReloaded")
     master.delete(user["id"])
-    expect(page.locator("#rows tr", has_text="+while.offline")).to_have_count(0)
+    expect(row).to_have_count(0)
 
 
 def test_phone_shows_the_dashboard_without_sideways_scrolling(
