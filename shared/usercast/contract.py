@@ -9,7 +9,6 @@ import base64
 import binascii
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -257,4 +256,4 @@ def json_schema() -> str:
 
 if __name__ == "__main__":
     SCHEMA_PATH.write_text(json_schema())
-    print(f"wrote {re.sub(r'.*/shared/', 'shared/', str(SCHEMA_PATH))}")
+    print(f"wrote {SCHEMA_PATH.name}")
