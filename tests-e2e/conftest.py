@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from embedded.deployment import Deployment
 from embedded.ports import free_port, http_answers
@@ -21,6 +21,7 @@ from usercast.testing import eventually
 #: Generous: a slow machine must not fail a test of what happens, only of whether it does.
 SOON_SECONDS = 60.0
 CLIENTS = ("billing", "support")
+expect.set_options(timeout=SOON_SECONDS * 1000)
 
 
 @dataclass
@@ -73,14 +74,19 @@ def system() -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def everything_runs(system: Deployment) -> Iterator[None]:
-    """For a test that kills something: whatever does not run afterwards is started again."""
+def everything_runs(
+    system: Deployment, master: Api, arrives: Callable[..., None]
+) -> Iterator[None]:
+    """For a test that kills something: what does not run afterwards is started, until it works."""
     yield
     for name in system.processes:
         if not system.process(name).running:
             system.start(name)
     for service in system.services.values():
         eventually(lambda service=service: http_answers(service.url), within=60)
+    # A process that runs may still be loading: the next test shall not wait for it.
+    user = master.create()
+    arrives(user["id"], user)
 
 
 @pytest.fixture(scope="session")

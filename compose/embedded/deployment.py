@@ -47,6 +47,7 @@ class Deployment:
         client_ports: the web port of each client, by its name. Every name needs its processes in
             the Procfile.
         durable: False trades safety against a power cut for speed.
+        commands: lines that replace those of the Procfile, by the process's name.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Deployment:
         master_port: int,
         client_ports: Mapping[str, int],
         durable: bool = True,
+        commands: Mapping[str, str] | None = None,
     ) -> None:
         self.state_dir = state_dir.resolve()
         self.servers = Servers(self.state_dir, durable=durable)
         self._ports = {MASTER: master_port, **client_ports}
         self._commands = Commands(self.state_dir)
+        self._replaced_commands = dict(commands or {})
         self._processes: dict[str, Process] = {}
 
     @cached_property
@@ -177,7 +180,7 @@ class Deployment:
     @cached_property
     def processes(self) -> dict[str, ProcessSpec]:
         """How each process of the Procfile is run, by name, for the services of this deployment."""
-        lines = parse_procfile(PROCFILE.read_text()).processes
+        lines = parse_procfile(PROCFILE.read_text()).processes | self._replaced_commands
         return {
             name: ProcessSpec(
                 name, command, self.services[owner].directory, self.environment(owner)
