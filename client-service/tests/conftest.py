@@ -1,3 +1,3 @@
 from usercast import startup
 
-startup.configure("usercast_client.settings")
+startup.configure("settings_with_shop")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 from knox.models import AuthToken
 from rest_framework.test import APIClient
+from uuid_utils.compat import uuid7
 
 from usercast.testing import upsert
 from usercast_client.live import broadcast, feed
@@ -45,6 +47,13 @@ def make_replica() -> User:
     return User.objects.get(username="ann")
 
 
+def told(count: int) -> feed.Told:
+    """What the feed tells of an apply of so many deletions."""
+    now = datetime.now(UTC)
+    entries = [feed.Entry("deleted", uuid7(), 2, now, None, {"username": "u"})] * count
+    return feed.Told(entries, cursor=count, applied_at=now)
+
+
 async def open_socket(*headers: tuple[bytes, bytes]) -> tuple[WebsocketCommunicator, bool]:
     socket = WebsocketCommunicator(application, "/ws/live/", headers=list(headers))
     connected, _ = await socket.connect(timeout=5)
@@ -61,10 +70,10 @@ async def test_staff_get_the_newest_cursor_and_then_each_change() -> None:
     assert json.loads(await socket.receive_from(timeout=5)) == {"type": "hello", "cursor": 1}
     applied = await database_sync_to_async(apply)([upsert(username="after")])
     broadcaster = broadcast.Broadcaster()
-    broadcaster.push(applied.changes)
+    broadcaster.push(applied.told)
     frame = json.loads(await socket.receive_from(timeout=5))
     assert (frame["type"], frame["cursor"]) == ("changes", 2)
-    assert frame["changes"] == applied.changes
+    assert frame["changes"] == applied.told.as_json()
     await asyncio.to_thread(broadcaster.close)
     await socket.disconnect()
 
@@ -85,8 +94,7 @@ async def test_foreign_origin_is_refused() -> None:
 
 
 def test_large_batch_is_announced_by_its_cursor_alone() -> None:
-    changes = [{"cursor": n} for n in range(1, broadcast.MAX_CHANGES_PER_PUSH + 2)]
-    assert json.loads(broadcast.encode_push(changes)) == {
+    assert json.loads(broadcast.encode_push(told(broadcast.MAX_CHANGES_PER_PUSH + 1))) == {
         "type": "changes",
         "cursor": 51,
         "changes": [],
@@ -103,7 +111,7 @@ def test_push_with_redis_away_returns_at_once_and_harms_nobody(
         }
     }
     broadcaster = broadcast.Broadcaster()
-    broadcaster.push([{"cursor": 1}])
+    broadcaster.push(told(1))
     broadcaster.close()
     assert any(record.msg["event"] == "push_lost" for record in caplog.records)
 

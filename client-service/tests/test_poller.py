@@ -15,6 +15,8 @@ from usercast.errors import ConfigurationError
 from usercast.lifecycle import Stop
 from usercast.testing import deletion, eventually, upsert
 from usercast_client.inbox import poller
+from usercast_client.inbox.hold import Hold
+from usercast_client.live import feed
 from usercast_client.replica.models import User
 
 pytestmark = pytest.mark.django_db
@@ -26,8 +28,8 @@ class Pushes:
     def __init__(self) -> None:
         self.changes: list[dict[str, Any]] = []
 
-    def push(self, changes: list[dict[str, Any]]) -> None:
-        self.changes += changes
+    def push(self, told: feed.Told) -> None:
+        self.changes += told.as_json()
 
 
 @pytest.fixture
@@ -73,10 +75,19 @@ def put_text(queue: str, body: str, *, encoding: str | None = None) -> None:
     )
 
 
+def handle(messages: list, queue: str, pushes: Pushes, *, stop: Stop | None = None) -> None:
+    hold = Hold()
+    shared = poller.Lanes(stop or Stop(), hold=hold, broadcaster=pushes)  # type: ignore[arg-type]
+    try:
+        poller.handle(messages, queue_url=queue, shared=shared)
+    finally:
+        hold.close()
+
+
 def poll_once(queue: str, pushes: Pushes) -> int:
     messages = poller.receive(queue)
     if messages:
-        poller.handle(messages, queue_url=queue, broadcaster=pushes, stop=Stop())  # type: ignore[arg-type]
+        handle(messages, queue, pushes)
     return len(messages)
 
 
@@ -202,12 +213,7 @@ def test_stopping_while_the_database_is_away_gives_the_messages_back(
     put(queue, upsert(username="ann"))
     with monkeypatch.context() as patch:
         patch.setattr(poller, "apply", away)
-        poller.handle(
-            poller.receive(queue),
-            queue_url=queue,
-            broadcaster=pushes,  # type: ignore[arg-type]
-            stop=stop,
-        )
+        handle(poller.receive(queue), queue, pushes, stop=stop)
     assert poll_once(queue, pushes) == 1, "it came again at once"
     assert User.objects.get().username == "ann"
 

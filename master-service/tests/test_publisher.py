@@ -13,7 +13,7 @@ from usercast import aws
 from usercast.contract import UserGone, UserState
 from usercast.errors import PublishFailed
 from usercast_master.accounts.models import User
-from usercast_master.outbox import publisher
+from usercast_master.outbox import publisher, status
 from usercast_master.outbox.models import OutboxEntry
 
 Deliveries = Callable[[], list]
@@ -109,10 +109,10 @@ def test_message_never_exceeds_64_kib() -> None:
     ]
     User.objects.bulk_create(users)
     claims = publisher.claim(limit=500, lease_seconds=60)
-    parcels = list(publisher.pack(publisher.read(claims), backlog=False))
+    parcels = list(publisher.pack(publisher.read(claims), backlog=False, refused=[]))
     assert len(parcels) > 1
     assert all(parcel.message.size_bytes <= 64 * 1024 for parcel in parcels)
-    assert sum(len(parcel.claims) for parcel in parcels) == 200
+    assert sum(len(parcel.readings) for parcel in parcels) == 200
 
 
 def test_state_is_never_older_than_its_version(deliveries: Deliveries) -> None:
@@ -120,11 +120,11 @@ def test_state_is_never_older_than_its_version(deliveries: Deliveries) -> None:
     claims = publisher.claim(limit=10, lease_seconds=60)
     user.first_name = "newer"
     user.save()
-    [(claimed, change)] = publisher.read(claims)
-    assert claimed.version == 1
-    assert isinstance(change.data, UserState)
-    assert change.data.first_name == "newer"
-    publisher.settle(publisher.Outcome([claimed], []), claims)
+    [reading] = publisher.read(claims)
+    assert reading.claim.version == 1
+    assert isinstance(reading.change.data, UserState)
+    assert reading.change.data.first_name == "newer"
+    publisher.settle(publisher.Outcome([reading], []), claims)
     assert due() == 1, "the newer version is still owed"
 
 
@@ -218,8 +218,8 @@ def test_republish_owes_every_user_once_more(deliveries: Deliveries) -> None:
     User.objects.bulk_create([User(username=f"user{i}") for i in range(3)])
     publisher.publish_pending()
     deliveries()
-    assert publisher.republish_all() == 3
-    assert publisher.republish_all() == 0, "what is owed already is not counted again"
+    assert status.republish() == 3
+    assert status.republish() == 0, "what is owed already is not counted again"
     publisher.publish_pending()
     [(attributes, changes)] = deliveries()
     assert attributes["lane"] == "bulk"

@@ -2,6 +2,8 @@
 
 import logging
 
+from celery.schedules import crontab
+
 from usercast.env import Environment
 from usercast.logging import logging_config
 
@@ -140,5 +142,9 @@ CELERY_BEAT_SCHEDULE = {
         "task": "usercast_master.outbox.tasks.publish_outbox",
         "schedule": 10.0,
         "options": {"expires": 10},
-    }
+    },
+    "audit": {
+        "task": "usercast_master.outbox.tasks.audit_outbox",
+        "schedule": crontab(hour="3", minute="17"),  # A quiet hour, by UTC.
+    },
 }

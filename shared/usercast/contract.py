@@ -168,6 +168,21 @@ def encode_change(change: UserChange) -> bytes:
             return _encoder.encode(UserDeleted(**envelope, data=gone))
 
 
+def check_encoded(encoded_change: bytes) -> None:
+    """Return if a reader of this contract can read the change: sending it otherwise is in vain.
+
+    Raises:
+        ContractError: it cannot; the text says which field is why.
+    """
+    try:
+        event = _event_decoder.decode(encoded_change)
+        if _NUL_ESCAPE in encoded_change:
+            _without_nul(event)
+        _change(event)
+    except _UNREADABLE as error:
+        raise ContractError(str(error)) from error
+
+
 def encode_batch(encoded_changes: Sequence[bytes], *, compress: bool) -> Message:
     """Join changes already encoded into one message; compressed ones as base64 of gzip.
 

@@ -49,7 +49,16 @@ def lane_queue_url(client: str, lane: Lane) -> str:
     Raises:
         ConfigurationError: the queue does not exist, or SQS cannot be reached.
     """
-    name = f"usercast-{client}-{lane.value}"
+    return queue_url(client, lane.value)
+
+
+def queue_url(client: str, kind: str) -> str:
+    """The URL of one of a client's four queues: ``live``, ``bulk``, ``dead`` or ``undelivered``.
+
+    Raises:
+        ConfigurationError: the queue does not exist, or SQS cannot be reached.
+    """
+    name = f"usercast-{client}-{kind}"
     try:
         return aws.sqs().get_queue_url(QueueName=name)["QueueUrl"]
     except aws.sqs().exceptions.QueueDoesNotExist as error:

@@ -9,7 +9,6 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
-from django.db.models.functions import Collate
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -75,4 +74,4 @@ def search(query: str) -> QuerySet[User]:
             | Q(first_name__icontains=word)
             | Q(last_name__icontains=word)
         )
-    return users.order_by(Collate("username", "C"))
+    return users.order_by("username")

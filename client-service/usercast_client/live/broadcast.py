@@ -7,11 +7,11 @@ and asks the feed. So nothing here may fail or hold up the poller.
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from channels.layers import get_channel_layer
+
+from usercast_client.live.feed import Told
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +36,11 @@ class Broadcaster:
         )
         self._thread.start()
 
-    def push(self, changes: Sequence[dict[str, Any]]) -> None:
+    def push(self, told: Told) -> None:
         """Send changes that have been committed; returns at once, whatever Redis does."""
-        if not changes:
+        if not told.entries:
             return
-        text = encode_push(changes)
+        text = encode_push(told)
         asyncio.run_coroutine_threadsafe(self._send(text), self._loop)
 
     def close(self) -> None:
@@ -66,13 +66,9 @@ class Broadcaster:
         await layer.flush()
 
 
-def encode_push(changes: Sequence[dict[str, Any]]) -> str:
+def encode_push(told: Told) -> str:
     """The frame as every browser gets it: encoded once, here, not once a socket."""
-    small = len(changes) <= MAX_CHANGES_PER_PUSH
+    small = len(told.entries) <= MAX_CHANGES_PER_PUSH
     return json.dumps(
-        {
-            "type": "changes",
-            "cursor": changes[-1]["cursor"],
-            "changes": list(changes) if small else [],
-        }
+        {"type": "changes", "cursor": told.cursor, "changes": told.as_json() if small else []}
     )

@@ -22,12 +22,34 @@ _LOCK = 7_264_001
 class Entry(NamedTuple):
     """A change to be appended; the cursor and the time of applying are given by ``append``."""
 
-    kind: Change.Kind
+    kind: str
     user_id: UUID
     version: int
     changed_at: datetime
     after: dict[str, Any] | None
     before: dict[str, Any]
+
+
+class Told(NamedTuple):
+    """What was appended: the entries, and the cursor of the newest; 0 when there are none."""
+
+    entries: Sequence[Entry]
+    cursor: int
+    applied_at: datetime
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The changes as a reader of the feed gets them, oldest first."""
+        first = self.cursor - len(self.entries) + 1
+        return [
+            _as_json(Change(cursor=cursor, applied_at=self.applied_at, **_builtin(entry)))
+            for cursor, entry in enumerate(self.entries, start=first)
+        ]
+
+
+def _builtin(entry: Entry) -> dict[str, Any]:
+    """The entry with the users as JSON has them: as a reader will find it stored."""
+    users = {name: msgspec.to_builtins(getattr(entry, name)) for name in ("after", "before")}
+    return {**entry._asdict(), **users}
 
 
 class Slice(NamedTuple):
@@ -51,43 +73,35 @@ def lock() -> None:
 
 
 _APPEND = """
-WITH newest AS (SELECT coalesce(max(cursor), 0) AS cursor FROM live_change)
-INSERT INTO live_change
-    (cursor, kind, user_id, version, changed_at, applied_at, after, before)
-SELECT newest.cursor + row_number() OVER (ORDER BY position),
-       kind, user_id, version, changed_at, %s, nullif(after, 'null'), before
-FROM newest, ROWS FROM (
-    json_to_recordset(%s) AS (
-        kind text, user_id uuid, version bigint, changed_at timestamptz, after jsonb, before jsonb
-    )
-) WITH ORDINALITY AS entry(kind, user_id, version, changed_at, after, before, position)
-RETURNING cursor
+WITH newest AS (SELECT coalesce(max(cursor), 0) AS cursor FROM live_change),
+appended AS (
+    INSERT INTO live_change
+        (cursor, kind, user_id, version, changed_at, applied_at, after, before)
+    SELECT newest.cursor + position, kind, user_id, version, changed_at, %s, after, before
+    FROM newest, ROWS FROM (
+        json_to_recordset(%s) AS (
+            kind text, user_id uuid, version bigint, changed_at timestamptz, after jsonb,
+            before jsonb
+        )
+    ) WITH ORDINALITY AS entry(kind, user_id, version, changed_at, after, before, position)
+    RETURNING cursor
+)
+SELECT max(cursor) FROM appended
 """
 
 
-def append(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Append the entries in their order, within the caller's transaction; returns them as JSON.
+def append(entries: Sequence[Entry]) -> Told:
+    """Append the entries in their order, within the caller's transaction.
 
     The caller holds ``lock()``.
     """
-    if not entries:
-        return []
     now = timezone.now()
-    # As JSON has them, so that what is returned is what a reader will get.
-    entries = [
-        entry._replace(
-            after=msgspec.to_builtins(entry.after), before=msgspec.to_builtins(entry.before)
-        )
-        for entry in entries
-    ]
+    if not entries:
+        return Told(entries, 0, now)
     rows = msgspec.json.encode([entry._asdict() for entry in entries]).decode()
     with connection.cursor() as cursor:
         cursor.execute(_APPEND, [now, rows])
-        cursors = sorted(row[0] for row in cursor.fetchall())
-    return [
-        _as_json(Change(cursor=position, applied_at=now, **entry._asdict()))
-        for position, entry in zip(cursors, entries, strict=True)
-    ]
+        return Told(entries, cursor.fetchone()[0], now)
 
 
 def newest_cursor() -> int:

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.http import HttpRequest
 
-from usercast_client.replica.models import OWNED_BY_MASTER, Clash, User
+from usercast_client.replica.models import OWNED_BY_MASTER, Clash, Kept, User
 
 
 @admin.register(User)
@@ -37,14 +37,35 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
         return actions
 
 
-@admin.register(Clash)
-class ClashAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Replicated users whose username a local account has: rename that one."""
+class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What replication has recorded: to be read."""
 
-    list_display = ("username", "user_id", "seen_at")
+    list_per_page = 50
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Clash)
+class ClashAdmin(RecordAdmin):
+    """Replicated users whose username a local account has: rename that one."""
+
+    list_display = ("username", "user_id", "seen_at")
+
+
+@admin.register(Kept)
+class KeptAdmin(RecordAdmin):
+    """Users whom the master deleted and who are only deactivated here, with what needs their row."""
+
+    list_display = ("user_id", "username", "deleted_at", "protected_by")
+
+    @admin.display(description="username")
+    def username(self, kept: Kept) -> str:
+        """As the row still has it."""
+        return User.objects.filter(pk=kept.user_id).values_list("username", flat=True).first() or ""

@@ -2,10 +2,9 @@
 
 Everything is decided by version, nothing by the order of arrival: what is not newer than the row or
 the tombstone is dropped. One transaction and a fixed number of statements, however many changes
-(but for users whom a table of the client's own protects from deletion).
+(but for deletions, where Django follows what points at the users).
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,17 +12,18 @@ from uuid import UUID
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
 from usercast.contract import STATE_FIELDS, UserChange, UserState
 from usercast_client.live import feed
 from usercast_client.live.models import Change
-from usercast_client.replica.models import Clash, Tombstone, User
+from usercast_client.replica.models import Clash, Kept, Tombstone
+from usercast_client.replica.names import Holder, Names, assign, placeholder
+from usercast_client.replica.removal import remove
 
 
 class Row(NamedTuple):
-    """A user as the replica holds them, locked until the transaction ends."""
+    """A user as the replica holds them."""
 
     id: UUID
     version: int | None
@@ -34,13 +34,13 @@ class Row(NamedTuple):
     last_name: str
     is_active: bool
     date_joined: datetime
-    master_groups: list[str]
+    groups: list[str]
 
 
 class Applied(NamedTuple):
-    """What an apply did: the changes as the feed has them, and how many were dropped as old."""
+    """What an apply did: what the feed was told, and how many changes were dropped as old."""
 
-    changes: list[dict[str, Any]]
+    told: feed.Told
     stale: int
 
 
@@ -58,28 +58,23 @@ def apply(changes: Sequence[UserChange]) -> Applied:
     newest = _newest_of_each(changes)
     with transaction.atomic():
         feed.lock()
-        rows = _locked_rows(newest.values())
-        tombstones = dict(
-            Tombstone.objects.filter(user_id__in=newest).values_list("user_id", "version")
-        )
+        rows = _rows(newest.values())
+        tombstones = _tombstones(newest)
         fresh = [change for change in newest.values() if _is_news(change, rows, tombstones)]
-        states = [change for change in fresh if isinstance(change.data, UserState)]
         gone = [change for change in fresh if change.is_deletion]
         kept = _delete(gone, rows)
-        names = _names(states, rows, freed={change.user_id for change in gone} - kept)
+        freed = {change.user_id for change in gone} - kept
+        states = [change for change in fresh if not change.is_deletion]
+        names = assign(states, _holders(rows.values(), freed=freed))
         # Parked, sent again, and parked again: nothing has changed.
-        again = [change for change in states if _changes_nothing(change, rows, names.given)]
-        fresh = [change for change in fresh if change not in again]
-        states = [change for change in states if change not in again]
+        states = [change for change in states if not _changes_nothing(change, rows, names.given)]
         _park(names.parked)
-        _upsert(states, names.given)
-        _record_clashes(fresh, names)
-        entries = [
-            _entry(change, rows.get(change.user_id), names.given, kept=change.user_id in kept)
-            for change in fresh
-        ]
-        applied = feed.append([entry for entry in entries if entry is not None])
-    return Applied(applied, len(changes) - len(fresh))
+        _upsert([_shown(change, names.given) for change in states])
+        _forget({change.user_id for change in states}, tombstones)
+        _record_clashes([*gone, *states], names)
+        entries = _deletion_entries(gone, rows, kept) + _state_entries(states, rows, names.given)
+        told = feed.append(entries)
+    return Applied(told, stale=len(changes) - len(gone) - len(states))
 
 
 def _newest_of_each(changes: Iterable[UserChange]) -> dict[UUID, UserChange]:
@@ -91,17 +86,31 @@ def _newest_of_each(changes: Iterable[UserChange]) -> dict[UUID, UserChange]:
     return newest
 
 
-def _locked_rows(changes: Iterable[UserChange]) -> dict[UUID, Row]:
+# Nothing is locked but the feed: only appliers write what is read here, and they take turns.
+_ROWS = """
+SELECT id, version, changed_at, username, email, first_name, last_name, is_active, date_joined,
+       master_groups
+FROM replica_user
+WHERE id = ANY(%s::uuid[]) OR username = ANY(%s)
+"""
+
+
+def _rows(changes: Iterable[UserChange]) -> dict[UUID, Row]:
     """The rows the changes are about, and those holding a username that a change brings."""
-    ids = [change.user_id for change in changes]
+    ids = [str(change.user_id) for change in changes]
     usernames = [change.data.username for change in changes if isinstance(change.data, UserState)]
-    found = (
-        User.objects.filter(Q(pk__in=ids) | Q(username__in=usernames))
-        .select_for_update()
-        .order_by("pk")
-        .values_list(*Row._fields)
-    )
-    return {row[0]: Row(*row) for row in found}
+    with connection.cursor() as cursor:
+        cursor.execute(_ROWS, [ids, usernames])
+        return {row[0]: Row(*row) for row in cursor.fetchall()}
+
+
+def _tombstones(user_ids: Iterable[UUID]) -> dict[UUID, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id, version FROM replica_tombstone WHERE user_id = ANY(%s::uuid[])",
+            [[str(user_id) for user_id in user_ids]],
+        )
+        return dict(cursor.fetchall())
 
 
 def _is_news(change: UserChange, rows: dict[UUID, Row], tombstones: dict[UUID, int]) -> bool:
@@ -117,6 +126,14 @@ def _is_news(change: UserChange, rows: dict[UUID, Row], tombstones: dict[UUID, i
     return change.version > row.version
 
 
+def _holders(rows: Iterable[Row], *, freed: set[UUID]) -> dict[str, Holder]:
+    return {
+        row.username: Holder(row.id, row.version, row.changed_at)
+        for row in rows
+        if row.id not in freed
+    }
+
+
 def _changes_nothing(change: UserChange, rows: dict[UUID, Row], given: dict[UUID, str]) -> bool:
     row = rows.get(change.user_id)
     return (
@@ -124,52 +141,20 @@ def _changes_nothing(change: UserChange, rows: dict[UUID, Row], given: dict[UUID
     )
 
 
-# Usernames. Unique here as on the master, but changes of different users come in any order: whoever
-# stands in the way under an older change is parked under a placeholder until their own message.
-
-
-class Names(NamedTuple):
-    """Who gets which username, and who has to step aside first."""
-
-    given: dict[UUID, str]
-    parked: list[UUID]
-    clashes: list[UUID]
-
-
-def placeholder(user_id: UUID) -> str:
-    """The username of a parked user; no validated username holds a tilde."""
-    return f"~{user_id}"
-
-
-def _names(states: Sequence[UserChange], rows: dict[UUID, Row], *, freed: set[UUID]) -> Names:
-    holders = {row.username: row for row in rows.values() if row.id not in freed}
-    writing = {change.user_id for change in states}
-    wanted: dict[str, list[UserChange]] = defaultdict(list)
-    for change in states:
-        assert isinstance(change.data, UserState)
-        wanted[change.data.username].append(change)
-    names = Names({}, [], [])
-    for username, contenders in wanted.items():
-        newest = max(contenders, key=lambda change: change.changed_at)
-        holder = holders.get(username)
-        granted = True
-        if holder is not None and holder.id != newest.user_id:
-            if holder.version is None:
-                names.clashes.extend(change.user_id for change in contenders)
-                granted = False
-            elif holder.id in writing or _is_later(newest, holder):
-                names.parked.append(holder.id)
-            else:
-                granted = False
-        for change in contenders:
-            got_it = granted and change is newest
-            names.given[change.user_id] = username if got_it else placeholder(change.user_id)
-    return names
-
-
-def _is_later(change: UserChange, holder: Row) -> bool:
-    """A username passes from one user to another in the order of the master's clock."""
-    return holder.changed_at is None or change.changed_at >= holder.changed_at
+def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> set[UUID]:
+    """Delete the users and leave tombstones; returns whom another table protects from it."""
+    if not gone:
+        return set()
+    Tombstone.objects.bulk_create(
+        [
+            Tombstone(user_id=change.user_id, version=change.version, deleted_at=change.changed_at)
+            for change in gone
+        ],
+        update_conflicts=True,
+        unique_fields=["user_id"],
+        update_fields=["version", "deleted_at"],
+    )
+    return remove([change for change in gone if change.user_id in rows])
 
 
 def _park(user_ids: Sequence[UUID]) -> None:
@@ -180,22 +165,6 @@ def _park(user_ids: Sequence[UUID]) -> None:
             "UPDATE replica_user SET username = '~' || id WHERE id = ANY(%s::uuid[])",
             [[str(user_id) for user_id in user_ids]],
         )
-
-
-def _record_clashes(fresh: Sequence[UserChange], names: Names) -> None:
-    clashing = set(names.clashes)
-    settled = [change.user_id for change in fresh if change.user_id not in clashing]
-    Clash.objects.filter(user_id__in=settled).delete()
-    Clash.objects.bulk_create(
-        [
-            Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
-            for change in fresh
-            if change.user_id in clashing and isinstance(change.data, UserState)
-        ],
-        update_conflicts=True,
-        unique_fields=["user_id"],
-        update_fields=["username", "seen_at"],
-    )
 
 
 # The password starts unusable ('!') and is, like the flags, the client's own from then on.
@@ -224,101 +193,102 @@ WHERE replica.version <= excluded.version
 """
 
 
-def _upsert(states: Sequence[UserChange], given: dict[UUID, str]) -> None:
+def _upsert(states: Sequence[dict[str, Any]]) -> None:
     if not states:
         return
     with connection.cursor() as cursor:
-        rows = [_shown(change, given) for change in states]
-        cursor.execute(_UPSERT, [msgspec.json.encode(rows).decode()])
-        cursor.execute(
-            "DELETE FROM replica_tombstone WHERE user_id = ANY(%s::uuid[])",
-            [[str(change.user_id) for change in states]],
-        )
+        cursor.execute(_UPSERT, [msgspec.json.encode(states).decode()])
 
 
-def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> set[UUID]:
-    """Delete the users and leave tombstones; returns whom a table of the client's own protects."""
-    if not gone:
-        return set()
-    Tombstone.objects.bulk_create(
+def _forget(user_ids: set[UUID], tombstones: dict[UUID, int]) -> None:
+    """Who is here again is neither deleted nor kept in spite of a deletion."""
+    back = user_ids & tombstones.keys()
+    if back:
+        Tombstone.objects.filter(user_id__in=back).delete()
+        Kept.objects.filter(user_id__in=back).delete()
+
+
+def _record_clashes(fresh: Sequence[UserChange], names: Names) -> None:
+    settled = [change.user_id for change in fresh if change.user_id not in names.clashes]
+    Clash.objects.filter(user_id__in=settled).delete()
+    Clash.objects.bulk_create(
         [
-            Tombstone(user_id=change.user_id, version=change.version, deleted_at=change.changed_at)
-            for change in gone
+            Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
+            for change in fresh
+            if change.user_id in names.clashes and isinstance(change.data, UserState)
         ],
         update_conflicts=True,
         unique_fields=["user_id"],
-        update_fields=["version", "deleted_at"],
+        update_fields=["username", "seen_at"],
     )
-    here = [change for change in gone if change.user_id in rows]
-    if _deleted_all(here):
-        return set()
-    kept = [change for change in here if not _deleted_all([change])]
-    for change in kept:
-        # The account ends, but its row stays for what points at it.
-        User.objects.filter(pk=change.user_id).update(
-            is_active=False, version=change.version, changed_at=change.changed_at
-        )
-    return {change.user_id for change in kept}
 
 
-def _deleted_all(gone: Sequence[UserChange]) -> bool:
-    """Delete these users, or none of them when one is protected."""
-    try:
-        with transaction.atomic():
-            User.objects.filter(pk__in=[change.user_id for change in gone]).delete()
-    except (ProtectedError, RestrictedError):
-        return False
-    return True
+# What the feed tells.
+
+
+def _state_entries(
+    states: Sequence[UserChange], rows: dict[UUID, Row], given: dict[UUID, str]
+) -> list[feed.Entry]:
+    entries = []
+    for change in states:
+        row = rows.get(change.user_id)
+        after = _shown(change, given)
+        if row is None:
+            entries.append(_entry(Change.Kind.CREATED, change, after=after, before={}))
+        else:
+            entries.append(
+                _entry(Change.Kind.UPDATED, change, after=after, before=_replaced(row, after))
+            )
+    return entries
+
+
+def _deletion_entries(
+    gone: Sequence[UserChange], rows: dict[UUID, Row], kept: set[UUID]
+) -> list[feed.Entry]:
+    """The deletion of somebody never seen here is not told."""
+    entries = []
+    for change in gone:
+        row = rows.get(change.user_id)
+        if row is None:
+            continue
+        held = _held(row)
+        if change.user_id in kept:
+            now = {"version": change.version, "changed_at": change.changed_at, "is_active": False}
+            after = {"id": row.id, **held, **now}
+            before = _replaced(row, after)
+            entries.append(_entry(Change.Kind.UPDATED, change, after=after, before=before))
+        else:
+            entries.append(_entry(Change.Kind.DELETED, change, after=None, before=held))
+    return entries
 
 
 def _entry(
-    change: UserChange, row: Row | None, given: dict[UUID, str], *, kept: bool
-) -> feed.Entry | None:
-    """What the feed tells of a change; None for the deletion of somebody never seen here."""
-    if row is None:
-        if change.is_deletion:
-            return None
-        return _feed_entry(Change.Kind.CREATED, change, after=_shown(change, given), before={})
-    held = {name: getattr(row, name) for name in STATE_FIELDS if name != "groups"}
-    held["groups"] = row.master_groups
-    if change.is_deletion and not kept:
-        return _feed_entry(Change.Kind.DELETED, change, after=None, before=held)
-    if kept:
-        identity = {"id": row.id, "version": change.version, "changed_at": change.changed_at}
-        after = {**held, **identity, "is_active": False}
-    else:
-        after = _shown(change, given)
-    before = {
-        name: value
-        for name, value in held.items()
-        if value != after[name] and value != placeholder(row.id)
-    }
-    return _feed_entry(Change.Kind.UPDATED, change, after=after, before=before)
-
-
-def _feed_entry(
     kind: Change.Kind,
     change: UserChange,
     *,
     after: dict[str, Any] | None,
     before: dict[str, Any],
 ) -> feed.Entry:
-    return feed.Entry(
-        kind=kind,
-        user_id=change.user_id,
-        version=change.version,
-        changed_at=change.changed_at,
-        after=after,
-        before=before,
-    )
+    return feed.Entry(kind.value, change.user_id, change.version, change.changed_at, after, before)
+
+
+def _held(row: Row) -> dict[str, Any]:
+    return dict(zip(STATE_FIELDS, row[3:], strict=True))
+
+
+def _replaced(row: Row, after: dict[str, Any]) -> dict[str, Any]:
+    """The values of the row that are others now; a placeholder is nobody's name."""
+    return {
+        name: value
+        for name, value in _held(row).items()
+        if value != after[name] and value != placeholder(row.id)
+    }
 
 
 def _shown(change: UserChange, given: dict[UUID, str]) -> dict[str, Any]:
     """A state in the contract's fields, under the username given here."""
     state = msgspec.structs.asdict(change.data)
-    return {
-        **state,
-        "groups": list(state["groups"]),
-        "username": given[change.user_id],
-        "changed_at": change.changed_at,
-    }
+    state["groups"] = list(state["groups"])
+    state["username"] = given[change.user_id]
+    state["changed_at"] = change.changed_at
+    return state

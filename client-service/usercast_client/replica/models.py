@@ -4,9 +4,9 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models.functions import Collate
 from uuid_utils.compat import uuid7
 
 #: A replicated user's columns that only ``replica.apply`` writes.
@@ -45,6 +45,14 @@ class User(AbstractUser):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    #: As Django's, but sorted by code point, which every browser can do too. Its one index serves
+    #: uniqueness, order and search; Django's ``unique=True`` would make a second one.
+    username = models.CharField(
+        max_length=150,
+        db_collation="C",
+        validators=[UnicodeUsernameValidator()],
+        help_text="Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only.",
+    )
     #: The master's version that this row shows; None for a local account.
     version = models.BigIntegerField(null=True, editable=False)
     #: The user's groups on the master, by name, sorted.
@@ -57,8 +65,13 @@ class User(AbstractUser):
     class Meta(AbstractUser.Meta):
         db_table = "replica_user"
         ordering = ("username",)
-        # The dashboard sorts by code point, which every browser can do too.
-        indexes = (models.Index(Collate("username", "C"), name="replica_user_by_name"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=["username"],
+                name="replica_username",
+                violation_error_message="A user with that username already exists.",
+            ),
+        )
 
     @property
     def is_replicated(self) -> bool:
@@ -90,6 +103,27 @@ class Tombstone(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} at version {self.version}"
+
+
+class Kept(models.Model):
+    """A user deleted on the master whose row another table of this client protects.
+
+    The account is deactivated and its row stays for what points there. The record goes when the
+    user comes back on the master.
+    """
+
+    user_id = models.UUIDField(primary_key=True)
+    deleted_at = models.DateTimeField()
+    #: Which models point at the user, or which table.
+    protected_by = models.TextField()
+
+    class Meta:
+        db_table = "replica_kept"
+        verbose_name = "user kept in spite of deletion"
+        verbose_name_plural = "users kept in spite of deletion"
+
+    def __str__(self) -> str:
+        return f"{self.user_id}, for {self.protected_by}"
 
 
 class Clash(models.Model):

@@ -17,7 +17,9 @@ class OutboxEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "changed_at",
         "deleted_at",
         "attempts",
+        "parked_reason",
     )
+    search_fields = ("user_id",)
     ordering = ("-changed_at",)
     list_per_page = 50
 

@@ -1,16 +1,20 @@
 """Mark: takes ids of users that have changed, raises their versions in the outbox, wakes the relay.
 
-Called by ``outbox.signals`` and by the bulk writes of ``accounts.models``; ``outbox.relay`` hears.
-Nothing here speaks to Redis or AWS: a save works with both of them away.
+Called by ``outbox.signals``, by the bulk writes of ``accounts.models`` and by ``outbox.audit``;
+``outbox.relay`` hears. Nothing here speaks to Redis or AWS: a save works with both of them away.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import IntEnum
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
 from usercast.errors import MarkedOutsideTransaction
+from usercast_master.outbox.scope import replicated_sql
 
 #: The NOTIFY channel that wakes the relay.
 CHANNEL = "usercast_outbox"
@@ -24,49 +28,64 @@ class Priority(IntEnum):
     BULK = 2  # one of many in a bulk write
 
 
+#: ``{changes}`` selects user_id, deleted and priority, each user once.
 _MARK = """
-WITH marked AS (
+WITH change AS ({changes}),
+marked AS (
     INSERT INTO outbox_entry AS entry
-        (user_id, version, published_version, changed_at, deleted_at, priority, attempts)
-    SELECT id, 1, 0, clock_timestamp(),
-           CASE WHEN %(deleted)s THEN clock_timestamp() END, %(priority)s, 0
-    FROM unnest(%(ids)s::uuid[]) AS id
-    ORDER BY id  -- two bulk writes lock their entries in one order
+        (user_id, version, published_version, changed_at, owed_since, deleted_at, priority,
+         attempts, parked_reason)
+    SELECT user_id, 1, 0, clock_timestamp(), clock_timestamp(),
+           CASE WHEN deleted THEN clock_timestamp() END, priority, 0, ''
+    FROM change
+    ORDER BY user_id  -- two bulk writes lock their entries in one order
     ON CONFLICT (user_id) DO UPDATE SET
         version = entry.version + 1,
-        changed_at = clock_timestamp(),
+        changed_at = excluded.changed_at,
         deleted_at = excluded.deleted_at,
         -- A new change does not wait out what an earlier one was refused for.
         claimed_until = CASE WHEN entry.attempts = 0 THEN entry.claimed_until END,
         attempts = 0,
+        parked_reason = '',
+        owed_since = CASE
+            WHEN entry.version > entry.published_version THEN entry.owed_since
+            ELSE excluded.owed_since
+        END,
         priority = CASE
             WHEN entry.version > entry.published_version
             THEN least(entry.priority, excluded.priority)
             ELSE excluded.priority
         END
     RETURNING user_id
-)
-SELECT pg_notify(%(channel)s, '') FROM (SELECT FROM marked LIMIT 1) AS any_marked
+),
+woken AS (SELECT pg_notify('{channel}', '') FROM (SELECT FROM marked LIMIT 1) AS any_marked)
+SELECT count(*) FROM marked, (SELECT count(*) FROM woken) AS told
+"""
+
+_CHANGED = """
+SELECT id AS user_id, false AS deleted, %(priority)s AS priority
+FROM accounts_user WHERE id = ANY(%(ids)s::uuid[]) AND {replicated}
+"""
+
+_DELETED = """
+SELECT user_id, true AS deleted, %(priority)s AS priority
+FROM unnest(%(ids)s::uuid[]) AS user_id
 """
 
 
 def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
     """Count one change of each of these users, for the clients to hear of.
 
-    Users outside the scope are passed over. Two statements, however many users; the relay wakes
+    Users outside the scope are passed over. One statement, however many users; the relay wakes
     when the transaction commits.
 
     Raises:
         MarkedOutsideTransaction: no transaction is open, so the mark could not belong to it.
     """
-    _require_transaction()
-    if not user_ids:
-        return
-    from usercast_master.accounts.models import User
-    from usercast_master.outbox.scope import replicated
-
-    in_scope = User._base_manager.filter(replicated(), pk__in=user_ids).values_list("pk", flat=True)
-    _mark(list(in_scope), priority, deleted=False)
+    require_transaction()
+    if user_ids:
+        changes = _CHANGED.format(replicated=replicated_sql())
+        mark(changes, ids=_texts(user_ids), priority=priority.value)
 
 
 def mark_deleted(user_ids: Collection[UUID]) -> None:
@@ -75,24 +94,50 @@ def mark_deleted(user_ids: Collection[UUID]) -> None:
     Raises:
         MarkedOutsideTransaction: as for ``mark_changed``.
     """
-    _require_transaction()
+    require_transaction()
     if user_ids:
-        _mark(list(user_ids), Priority.URGENT, deleted=True)
+        mark(_DELETED, ids=_texts(user_ids), priority=Priority.URGENT.value)
 
 
-def _mark(user_ids: list[UUID], priority: Priority, *, deleted: bool) -> None:
+def mark(changes: str, **parameters: Any) -> int:
+    """Count the changes that a SELECT of user_id, deleted and priority finds; returns how many.
+
+    Raises:
+        MarkedOutsideTransaction: as for ``mark_changed``.
+    """
+    require_transaction()
     with connection.cursor() as cursor:
-        cursor.execute(
-            _MARK,
-            {
-                "ids": [str(user_id) for user_id in user_ids],
-                "priority": priority.value,
-                "deleted": deleted,
-                "channel": CHANNEL,
-            },
-        )
+        cursor.execute(_MARK.format(changes=changes, channel=CHANNEL), parameters)
+        return int(cursor.fetchone()[0])
 
 
-def _require_transaction() -> None:
+def require_transaction() -> None:
+    """Return within a transaction.
+
+    Raises:
+        MarkedOutsideTransaction: none is open.
+    """
     if not connection.in_atomic_block:
         raise MarkedOutsideTransaction
+
+
+_deletion_marked: ContextVar[frozenset[UUID]] = ContextVar("deletion_marked", default=frozenset())
+
+
+@contextmanager
+def deletion_marked_together(user_ids: Collection[UUID]) -> Iterator[None]:
+    """While these users are deleted, the signals of each add nothing: all are marked already."""
+    token = _deletion_marked.set(frozenset(user_ids))
+    try:
+        yield
+    finally:
+        _deletion_marked.reset(token)
+
+
+def is_deletion_marked(user_id: UUID) -> bool:
+    """Whether a bulk deletion has taken care of this user."""
+    return user_id in _deletion_marked.get()
+
+
+def _texts(user_ids: Collection[UUID]) -> list[str]:
+    return [str(user_id) for user_id in user_ids]

@@ -18,16 +18,23 @@ class OutboxEntry(models.Model):
     version = models.BigIntegerField()
     #: The newest version that SNS has accepted; 0 before the first.
     published_version = models.BigIntegerField(default=0)
+    #: Of the state that SNS accepted (``usercast.digest``); None of a deletion. For the audit.
+    published_hash = models.UUIDField(null=True)
     #: The master's clock at the latest change; travels as the event's time.
     changed_at = models.DateTimeField()
     #: When the user was deleted or left the replicated ones; None while the clients know them.
     deleted_at = models.DateTimeField(null=True)
     #: See ``capture.Priority``; an undelivered entry keeps its most urgent one.
     priority = models.SmallIntegerField()
+    #: The first change not yet told. The oldest goes first, so that a user who changes all the
+    #: time is not overtaken for ever.
+    owed_since = models.DateTimeField()
     #: Until then no other publisher takes the entry: it is being sent, or waits after a failure.
     claimed_until = models.DateTimeField(null=True)
     #: Sends in vain since the last success; sets how long the next one waits.
     attempts = models.IntegerField(default=0)
+    #: Why it can never be sent as it is; empty unless it is set aside. The next change tries anew.
+    parked_reason = models.TextField(default="")
 
     class Meta:
         db_table = "outbox_entry"
@@ -35,7 +42,7 @@ class OutboxEntry(models.Model):
         indexes = (
             models.Index(
                 "priority",
-                "changed_at",
+                "owed_since",
                 name="outbox_undelivered",
                 condition=Q(version__gt=F("published_version")),
             ),

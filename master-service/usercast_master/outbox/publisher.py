@@ -7,51 +7,48 @@ entries come free, and several publishers work side by side. Run by ``outbox.tas
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
-from django.conf import settings
-from django.contrib.postgres.aggregates import ArrayAgg
-from django.db import connection
-from django.db.models import F, Q
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
-from usercast import aws
 from usercast.contract import (
-    CONTENT_TYPE,
     STATE_FIELDS,
     Lane,
     Message,
     UserChange,
     UserGone,
     UserState,
+    check_encoded,
     encode_batch,
     encode_change,
 )
-from usercast.errors import PublishFailed
+from usercast.errors import ContractError
+from usercast_master.outbox import topic
 from usercast_master.outbox.capture import Priority
-from usercast_master.outbox.models import OutboxEntry
-from usercast_master.outbox.scope import replicated
-
-if TYPE_CHECKING:
-    from mypy_boto3_sns.type_defs import PublishBatchRequestEntryTypeDef
+from usercast_master.outbox.content import content_sql
 
 log = structlog.get_logger(__name__)
 
 CLAIM_LIMIT = 2000
-#: Longer than sending one claim takes, time-outs of SNS included.
-LEASE_SECONDS = 120.0
-#: AWS bills by 64 KiB begun, so a message never grows past that.
-MAX_MESSAGE_BYTES = 64 * 1024
+#: How long a killed publisher's entries wait for another one.
+LEASE_SECONDS = 30.0
+#: No message is sent later than this after its claim, so that the last one (``aws.sns`` answers or
+#: fails within 14 s) is through before the lease ends. Beyond it, another publisher could send the
+#: same again: work, not harm.
+SENDING_SECONDS = 15.0
+#: AWS bills by 64 KiB begun, so changes share a message up to that.
+PACKED_BYTES = 64 * 1024
 MAX_CHANGES_PER_MESSAGE = 200
-#: PublishBatch takes at most 10 entries and 256 KiB, attributes included.
-MAX_BATCH_ENTRIES = 10
-MAX_BATCH_BYTES = 256 * 1024
-ATTRIBUTES_BYTES = 256
 MAX_BACKOFF_SECONDS = 300.0
+#: A change that SNS refuses alone so many times (over half a minute) is set aside.
+MAX_REFUSALS = 6
 
 
 class Claim(NamedTuple):
@@ -65,19 +62,35 @@ class Claim(NamedTuple):
     claimed_until: datetime
 
 
+class Reading(NamedTuple):
+    """A claim and the user's state, as it is to be sent; the hash is None of a deletion."""
+
+    claim: Claim
+    change: UserChange
+    content_hash: UUID | None
+
+
 class Parcel(NamedTuple):
-    """One message ready to send, and the claims it settles."""
+    """One message ready to send, and the readings it settles."""
 
     lane: Lane
     message: Message
-    claims: Sequence[Claim]
+    readings: Sequence[Reading]
+
+
+class Refused(NamedTuple):
+    """A reading that did not go out, and why. ``for_good``: it never will as it is."""
+
+    reading: Reading
+    reason: str
+    for_good: bool
 
 
 class Outcome(NamedTuple):
-    """What became of the parcels SNS was asked to take."""
+    """What became of the readings; those in neither list were not tried."""
 
-    sent: list[Claim]
-    refused: list[Claim]
+    sent: list[Reading]
+    refused: list[Refused]
 
 
 def is_due() -> bool:
@@ -87,8 +100,11 @@ def is_due() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def publish_pending() -> int:
+def publish_pending(*, on_backlog: Callable[[], None] | None = None) -> int:
     """Publish until nothing is due; returns how many changes SNS accepted.
+
+    Args:
+        on_backlog: called at the first claim that leaves more behind: time to ask for help.
 
     Raises:
         PublishFailed: SNS cannot be reached. What was claimed is released and due again at once.
@@ -96,13 +112,12 @@ def publish_pending() -> int:
     """
     published = 0
     while claims := claim(limit=CLAIM_LIMIT, lease_seconds=LEASE_SECONDS):
-        backlog = len(claims) == CLAIM_LIMIT
         outcome = Outcome([], [])
+        if on_backlog and len(claims) == CLAIM_LIMIT:
+            on_backlog()
+            on_backlog = None
         try:
-            for group in _grouped(pack(read(claims), backlog=backlog)):
-                done = send(group)
-                outcome.sent.extend(done.sent)
-                outcome.refused.extend(done.refused)
+            _publish(claims, outcome, deadline=time.monotonic() + SENDING_SECONDS)
         finally:
             # Also when SNS went away midway: what it has taken is settled, the rest is freed.
             settle(outcome, claims)
@@ -111,8 +126,40 @@ def publish_pending() -> int:
     return published
 
 
+def _publish(claims: Sequence[Claim], outcome: Outcome, *, deadline: float) -> None:
+    parcels = pack(read(claims), backlog=len(claims) == CLAIM_LIMIT, refused=outcome.refused)
+    for batch in topic.batches(parcels, size_bytes=lambda parcel: parcel.message.size_bytes):
+        if time.monotonic() > deadline:
+            return
+        for parcel, refusal in send(batch):
+            if refusal is None:
+                outcome.sent.extend(parcel.readings)
+            else:
+                outcome.refused.extend(_refused(parcel, refusal))
+
+
+_BY_INDEX = """
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('enable_sort', 'off', true)
+"""
+
+
+@contextmanager
+def _by_index() -> Iterator[CursorWrapper]:
+    """A cursor, in a transaction of its own, whose statements reach their rows by index.
+
+    After a burst the planner's statistics are old; a plan that reads the whole backlog or every
+    user for each claim would make draining quadratic.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_BY_INDEX)
+        yield cursor
+
+
 _DUE = """version > published_version
-    AND (claimed_until IS NULL OR claimed_until < clock_timestamp())"""
+    AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+    AND parked_reason = ''"""
 
 _CLAIM = f"""
 UPDATE outbox_entry AS entry
@@ -120,7 +167,7 @@ SET claimed_until = clock_timestamp() + %(lease_seconds)s * interval '1 second'
 FROM (
     SELECT user_id FROM outbox_entry
     WHERE {_DUE}
-    ORDER BY priority, changed_at
+    ORDER BY priority, owed_since
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ) AS due
@@ -142,57 +189,65 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     Raises:
         OperationalError: the database is away; nothing was leased.
     """
-    with connection.cursor() as cursor:
+    with _by_index() as cursor:
         cursor.execute(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds})
         claims = [Claim(*row) for row in cursor.fetchall()]
     return sorted(claims, key=lambda claim: (claim.priority, claim.changed_at))
 
 
-def read(claims: Sequence[Claim]) -> Iterator[tuple[Claim, UserChange]]:
-    """Pair each claim with its user's state, read after the version was: never older than it.
+def read(claims: Sequence[Claim]) -> Iterator[Reading]:
+    """Read each claim's user, later than the version was read: the state is never older than it.
 
     Who is not there any more, or no longer replicated, is a deletion, whatever the entry says.
     """
-    from usercast_master.accounts.models import User
-
-    columns = [field for field in STATE_FIELDS if field != "groups"]
-    rows = (
-        User._base_manager.filter(replicated(), pk__in=[claim.user_id for claim in claims])
-        .annotate(
-            group_names=ArrayAgg(
-                "groups__name", filter=Q(groups__isnull=False), default=[], order_by="groups__name"
-            )
+    with _by_index() as cursor:
+        cursor.execute(
+            f"SELECT * FROM ({content_sql()}) AS content WHERE id = ANY(%s::uuid[])",
+            [[str(claim.user_id) for claim in claims]],
         )
-        .values("id", "group_names", *columns)
-    )
-    states = {row["id"]: row for row in rows}
+        rows = {row[0]: row for row in cursor.fetchall()}
     for leased in claims:
-        row = states.get(leased.user_id)
+        row = rows.get(leased.user_id)
         data: UserState | UserGone
         if row is None:
             data = UserGone(id=leased.user_id, version=leased.version)
         else:
-            data = UserState(
-                id=leased.user_id,
-                version=leased.version,
-                groups=tuple(row["group_names"]),
-                **{column: row[column] for column in columns},
-            )
-        yield leased, UserChange(changed_at=leased.changed_at, data=data)
+            fields = dict(zip(STATE_FIELDS, row[1:-1], strict=True))
+            fields["groups"] = tuple(fields["groups"])
+            data = UserState(id=leased.user_id, version=leased.version, **fields)
+        content_hash = row[-1] if row else None
+        yield Reading(leased, UserChange(changed_at=leased.changed_at, data=data), content_hash)
 
 
-def pack(changes: Iterable[tuple[Claim, UserChange]], *, backlog: bool) -> Iterator[Parcel]:
+def pack(readings: Iterable[Reading], *, backlog: bool, refused: list[Refused]) -> Iterator[Parcel]:
     """Put changes of a lane together into messages of at most 64 KiB as sent, live lane first.
 
     A change alone goes as plain JSON; several share a message, compressed. With a ``backlog``,
-    single saves take the bulk lane too, so that the live lane stays free for what is urgent.
+    single saves take the bulk lane too, so that the live lane stays free for what is urgent. What
+    SNS refused before goes alone, so that it holds up no other and its own fault shows.
+
+    Args:
+        refused: takes what no client could read, and what is too large for any message.
     """
-    lanes: dict[Lane, list[tuple[Claim, bytes]]] = {Lane.LIVE: [], Lane.BULK: []}
-    for leased, change in changes:
-        lanes[_lane(leased.priority, backlog=backlog)].append((leased, encode_change(change)))
-    for lane, encoded in lanes.items():
+    together: dict[Lane, list[tuple[Reading, bytes]]] = {Lane.LIVE: [], Lane.BULK: []}
+    alone: list[tuple[Lane, Reading, bytes]] = []
+    for reading in readings:
+        body = encode_change(reading.change)
+        try:
+            check_encoded(body)
+        except ContractError as error:
+            refused.append(Refused(reading, str(error), for_good=True))
+            continue
+        lane = _lane(reading.claim.priority, backlog=backlog)
+        if reading.claim.attempts:
+            alone.append((lane, reading, body))
+        else:
+            together[lane].append((reading, body))
+    for lane, encoded in together.items():
         for start in range(0, len(encoded), MAX_CHANGES_PER_MESSAGE):
-            yield from _fitting(lane, encoded[start : start + MAX_CHANGES_PER_MESSAGE])
+            yield from _fitting(lane, encoded[start : start + MAX_CHANGES_PER_MESSAGE], refused)
+    for lane, reading, body in alone:
+        yield from _fitting(lane, [(reading, body)], refused)
 
 
 def _lane(priority: int, *, backlog: bool) -> Lane:
@@ -201,138 +256,112 @@ def _lane(priority: int, *, backlog: bool) -> Lane:
     return Lane.LIVE
 
 
-def _fitting(lane: Lane, encoded: Sequence[tuple[Claim, bytes]]) -> Iterator[Parcel]:
+def _fitting(
+    lane: Lane, encoded: Sequence[tuple[Reading, bytes]], refused: list[Refused]
+) -> Iterator[Parcel]:
     bodies = [body for _, body in encoded]
     message = encode_batch(bodies, compress=len(bodies) > 1)
-    if message.size_bytes > MAX_MESSAGE_BYTES:
+    if message.size_bytes > PACKED_BYTES:
         if len(encoded) > 1:
             middle = len(encoded) // 2
-            yield from _fitting(lane, encoded[:middle])
-            yield from _fitting(lane, encoded[middle:])
+            yield from _fitting(lane, encoded[:middle], refused)
+            yield from _fitting(lane, encoded[middle:], refused)
             return
         message = encode_batch(bodies, compress=True)
-    yield Parcel(lane, message, [leased for leased, _ in encoded])
+    if message.size_bytes > topic.MAX_MESSAGE_BYTES:
+        reason = f"{message.size_bytes} bytes as sent; SNS takes {topic.MAX_MESSAGE_BYTES}"
+        refused.append(Refused(encoded[0][0], reason, for_good=True))
+        return
+    yield Parcel(lane, message, [reading for reading, _ in encoded])
 
 
-def _grouped(parcels: Iterable[Parcel]) -> Iterator[list[Parcel]]:
-    """Parcels in groups that one PublishBatch takes; one that is too large stands alone."""
-    group: list[Parcel] = []
-    group_bytes = 0
-    for parcel in parcels:
-        size = parcel.message.size_bytes + ATTRIBUTES_BYTES
-        if group and (len(group) == MAX_BATCH_ENTRIES or group_bytes + size > MAX_BATCH_BYTES):
-            yield group
-            group, group_bytes = [], 0
-        group.append(parcel)
-        group_bytes += size
-    if group:
-        yield group
-
-
-def send(parcels: Sequence[Parcel]) -> Outcome:
+def send(parcels: Sequence[Parcel]) -> "list[tuple[Parcel, topic.Refusal | None]]":
     """Hand up to ten parcels to SNS in one call; each is accepted or refused by itself.
 
     Raises:
         PublishFailed: SNS cannot be reached, or refuses this publisher altogether.
     """
-    try:
-        response = aws.sns().publish_batch(
-            TopicArn=settings.USERCAST_TOPIC_ARN,
-            PublishBatchRequestEntries=[
-                _entry(position, parcel) for position, parcel in enumerate(parcels)
-            ],
-        )
-    except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 400:
-            raise PublishFailed(f"SNS at {aws.endpoint()}: {error}") from error
-        log.error("publish_refused", reason=str(error))
-        return Outcome([], [leased for parcel in parcels for leased in parcel.claims])
-    except BotoCoreError as error:
-        raise PublishFailed(f"SNS at {aws.endpoint()} does not answer: {error}") from error
-    failed = {int(entry["Id"]): entry for entry in response.get("Failed", [])}
-    for entry in failed.values():
-        log.error("publish_refused", code=entry["Code"], reason=entry.get("Message", ""))
-    outcome = Outcome([], [])
-    for position, parcel in enumerate(parcels):
-        (outcome.refused if position in failed else outcome.sent).extend(parcel.claims)
-    return outcome
+    refusals = topic.publish([(parcel.lane, parcel.message) for parcel in parcels])
+    return list(zip(parcels, refusals, strict=True))
 
 
-def _entry(position: int, parcel: Parcel) -> "PublishBatchRequestEntryTypeDef":
-    attributes = {"lane": parcel.lane.value, "content-type": CONTENT_TYPE}
-    if parcel.message.content_encoding:
-        attributes["content-encoding"] = parcel.message.content_encoding
-    return {
-        "Id": str(position),
-        "Message": parcel.message.body,
-        "MessageAttributes": {
-            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-        },
-    }
+def _refused(parcel: Parcel, refusal: "topic.Refusal") -> Iterator[Refused]:
+    alone = len(parcel.readings) == 1
+    for reading in parcel.readings:
+        often = reading.claim.attempts + 1 >= MAX_REFUSALS
+        for_good = refusal.is_our_fault and alone and often
+        yield Refused(reading, refusal.reason, for_good=for_good)
 
 
 _SETTLE_SENT = """
 UPDATE outbox_entry AS entry
 SET published_version = greatest(entry.published_version, sent.version),
+    published_hash = CASE
+        WHEN sent.version >= entry.published_version THEN sent.content_hash
+        ELSE entry.published_hash
+    END,
     attempts = 0,
     claimed_until = nullif(entry.claimed_until, sent.lease)
-FROM unnest(%s::uuid[], %s::bigint[], %s::timestamptz[]) AS sent(user_id, version, lease)
+FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[])
+    AS sent(user_id, version, content_hash, lease)
 WHERE entry.user_id = sent.user_id
 """
 
 _SETTLE_UNSENT = """
 UPDATE outbox_entry AS entry
 SET attempts = entry.attempts + (unsent.backoff > 0)::int,
+    parked_reason = unsent.parked_reason,
     claimed_until = CASE
         WHEN unsent.backoff > 0 THEN clock_timestamp() + unsent.backoff * interval '1 second'
     END
-FROM unnest(%s::uuid[], %s::float8[], %s::timestamptz[]) AS unsent(user_id, backoff, lease)
+FROM unnest(%s::uuid[], %s::float8[], %s::text[], %s::timestamptz[])
+    AS unsent(user_id, backoff, parked_reason, lease)
 WHERE entry.user_id = unsent.user_id AND entry.claimed_until = unsent.lease
 """
 
 
 def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
-    """Record what SNS took; hold back what it refused; free what it was not asked to take.
+    """Record what SNS took; hold back or set aside what was refused; free what was not tried.
 
     Only a lease that is still this publisher's is given back: one that ran out may be another's.
     """
-    refused = {leased.user_id for leased in outcome.refused}
-    sent = {leased.user_id for leased in outcome.sent}
+    sent = {reading.claim.user_id for reading in outcome.sent}
+    refused = {item.reading.claim.user_id: item for item in outcome.refused}
+    for item in outcome.refused:
+        report = log.error if item.for_good else log.warning
+        event = "entry_parked" if item.for_good else "publish_refused"
+        report(event, user_id=str(item.reading.claim.user_id), reason=item.reason)
+    if outcome.sent:
+        _execute(
+            _SETTLE_SENT,
+            [
+                (str(leased.user_id), leased.version, _text(content_hash), leased.claimed_until)
+                for leased, _, content_hash in outcome.sent
+            ],
+        )
     unsent = [leased for leased in claims if leased.user_id not in sent]
-    with connection.cursor() as cursor:
-        if outcome.sent:
-            cursor.execute(
-                _SETTLE_SENT,
-                [
-                    [str(leased.user_id) for leased in outcome.sent],
-                    [leased.version for leased in outcome.sent],
-                    [leased.claimed_until for leased in outcome.sent],
-                ],
-            )
-        if unsent:
-            cursor.execute(
-                _SETTLE_UNSENT,
-                [
-                    [str(leased.user_id) for leased in unsent],
-                    [
-                        _backoff_seconds(leased.attempts) if leased.user_id in refused else 0.0
-                        for leased in unsent
-                    ],
-                    [leased.claimed_until for leased in unsent],
-                ],
-            )
+    if unsent:
+        _execute(
+            _SETTLE_UNSENT, [_unsent(leased, refused.get(leased.user_id)) for leased in unsent]
+        )
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _unsent(leased: Claim, refused: Refused | None) -> tuple[str, float, str, datetime]:
+    backoff = _backoff_seconds(leased.attempts) if refused else 0.0
+    parked_reason = refused.reason if refused and refused.for_good else ""
+    return str(leased.user_id), backoff, parked_reason, leased.claimed_until
+
+
+def _execute(statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Run a statement over rows, which it takes as an array for each column."""
+    with _by_index() as cursor:
+        cursor.execute(statement, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _backoff_seconds(attempts: int) -> float:
     """Doubling from a second to five minutes, with jitter so that retries do not march in step."""
     return min(MAX_BACKOFF_SECONDS, 2.0 ** min(attempts, 20)) * random.uniform(0.5, 1.0)
-
-
-def republish_all() -> int:
-    """Owe every user's latest version again, in the bulk lane; returns how many.
-
-    For clients whose queues were lost. Who has a version already drops it as a duplicate.
-    """
-    return OutboxEntry.objects.filter(published_version=F("version")).update(
-        published_version=F("version") - 1, priority=Priority.BULK
-    )

@@ -4,24 +4,21 @@ The notification is only a wake-up; the table is the truth. So the relay also lo
 few seconds, and when the broker cannot take the task it publishes on its own.
 """
 
-import redis
 import structlog
 from django.db import Error, close_old_connections
-from kombu.exceptions import OperationalError
 
 from usercast.errors import PublishFailed
 from usercast.lifecycle import Stop
 from usercast.postgres import listen
 from usercast_master.outbox import publisher
 from usercast_master.outbox.capture import CHANNEL
-from usercast_master.outbox.tasks import publish_outbox
+from usercast_master.outbox.tasks import enqueue
 
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 3.0
 #: Under load, notifications of this long share one task; a lone one is passed on at once.
 COALESCE_SECONDS = 0.02
-TASK_EXPIRES_SECONDS = 10
 
 
 def run(stop: Stop) -> None:
@@ -30,20 +27,12 @@ def run(stop: Stop) -> None:
     for payloads in listen(CHANNEL, stop=stop, idle_seconds=IDLE_SECONDS):
         close_old_connections()
         try:
-            if payloads or publisher.is_due():
-                _hand_on()
+            if (payloads or publisher.is_due()) and not enqueue():
+                _publish_here()
         except Error as error:
             log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
         stop.wait(COALESCE_SECONDS)
     log.info("relay_stopped")
-
-
-def _hand_on() -> None:
-    try:
-        publish_outbox.apply_async(retry=False, expires=TASK_EXPIRES_SECONDS)
-    except (OperationalError, redis.RedisError, OSError) as error:
-        log.warning("broker_unreachable", reason=str(error))
-        _publish_here()
 
 
 def _publish_here() -> None:

@@ -16,3 +16,8 @@ def replicated() -> Q:
     if settings.USERCAST_REPLICATE_STAFF:
         return Q()
     return Q(is_staff=False, is_superuser=False)
+
+
+def replicated_sql() -> str:
+    """The same in SQL."""
+    return "true" if settings.USERCAST_REPLICATE_STAFF else "NOT (is_staff OR is_superuser)"

@@ -10,15 +10,22 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import Group
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from usercast.contract import STATE_FIELDS
-from usercast_master.outbox.capture import Priority, mark_changed, mark_deleted
+from usercast_master.outbox.capture import (
+    Priority,
+    is_deletion_marked,
+    mark_changed,
+    mark_deleted,
+    require_transaction,
+)
 from usercast_master.outbox.scope import SCOPE_FIELDS, is_replicated
 
 #: Groups are rows of another table and have a signal of their own.
 COLUMNS = (*(field for field in STATE_FIELDS if field != "groups"), *SCOPE_FIELDS)
+_ROW = f"SELECT {', '.join(COLUMNS)} FROM accounts_user WHERE id = %s FOR UPDATE"
 
 
 def connect() -> None:
@@ -61,12 +68,14 @@ def after_user_save(instance: Any, update_fields: frozenset[str] | None, **_kwar
 
 
 def before_user_delete(instance: Any, **_kwargs: Any) -> None:
+    if is_deletion_marked(instance.pk):
+        return
     row = _row(instance)
     instance._usercast_known = row is not None and _known(row)
 
 
 def after_user_delete(instance: Any, **_kwargs: Any) -> None:
-    if instance.__dict__.pop("_usercast_known"):
+    if instance.__dict__.pop("_usercast_known", False):
         mark_deleted([instance.pk])
 
 
@@ -104,9 +113,17 @@ def before_group_delete(instance: Group, **_kwargs: Any) -> None:
 
 
 def _row(instance: models.Model) -> dict[str, Any] | None:
-    """The row's columns as they are now, locked until the transaction ends."""
-    rows = type(instance)._base_manager.filter(pk=instance.pk)
-    return rows.select_for_update().values(*COLUMNS).first()
+    """The row's columns as they are now, locked until the transaction ends.
+
+    Raises:
+        MarkedOutsideTransaction: no transaction is open; nothing has been written yet.
+    """
+    require_transaction()
+    with connection.cursor() as cursor:
+        # In SQL, for it is part of every save: the ORM would take four times as long.
+        cursor.execute(_ROW, [str(instance.pk)])
+        row = cursor.fetchone()
+    return None if row is None else dict(zip(COLUMNS, row, strict=True))
 
 
 def _known(columns: dict[str, Any]) -> bool:

@@ -1,18 +1,42 @@
-"""The Celery task that publishes the outbox: enqueued by the relay, and by beat as a sweep."""
+"""The Celery tasks: publish the outbox, for the relay and as beat's sweep; audit it, nightly."""
 
+import redis
 import structlog
+from kombu.exceptions import OperationalError
 
 from usercast.errors import PublishFailed
 from usercast_master.celery import app
-from usercast_master.outbox import publisher
+from usercast_master.outbox import audit, publisher
 
 log = structlog.get_logger(__name__)
+
+#: A task is a hint; one that waited so long has been overtaken by another.
+EXPIRES_SECONDS = 10
 
 
 @app.task(ignore_result=True)
 def publish_outbox() -> None:
-    """Publish whatever is due. A failure costs nothing: the entries stay due for the next run."""
+    """Publish whatever is due, with the help of other workers if there is a backlog.
+
+    A failure costs nothing: the entries stay due for the next run.
+    """
     try:
-        publisher.publish_pending()
+        publisher.publish_pending(on_backlog=enqueue)
     except PublishFailed as error:
         log.warning("publish_failed", reason=str(error))
+
+
+def enqueue() -> bool:
+    """Have a worker publish; False when the broker did not take the task."""
+    try:
+        publish_outbox.apply_async(retry=False, expires=EXPIRES_SECONDS)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        log.warning("broker_unreachable", reason=str(error))
+        return False
+    return True
+
+
+@app.task(ignore_result=True)
+def audit_outbox() -> None:
+    """Mark the users who were changed past Django, so that the clients hear of them."""
+    log.info("outbox_audited", marked=audit.mark())

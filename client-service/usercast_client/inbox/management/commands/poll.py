@@ -2,10 +2,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from django.db import connection
 
 from usercast.lifecycle import Stop
 from usercast.startup import require_database
 from usercast_client.inbox import poller
+
+CONNECTION_SECONDS = 60
 
 
 class Command(BaseCommand):
@@ -14,4 +17,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         stop = Stop.on_signals()
         require_database()
+        # Unlike a web request's, this process's threads stay, and so may their connections.
+        connection.settings_dict["CONN_MAX_AGE"] = CONNECTION_SECONDS
         poller.run(stop, client=settings.USERCAST_CLIENT)

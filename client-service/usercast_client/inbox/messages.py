@@ -1,0 +1,84 @@
+"""Messages: what ``inbox.poller`` receives from a queue, decoded, and their deletion."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import structlog
+
+from usercast import aws
+from usercast.contract import Message, UserChange, decode_batch
+from usercast.errors import ContractError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+log = structlog.get_logger(__name__)
+
+#: SQS hands out at most 10 messages a receive.
+MAX_MESSAGES = 10
+
+
+class Received(NamedTuple):
+    """A message, decoded: its good changes, and whether any was bad."""
+
+    receipt_handle: str
+    changes: list[UserChange]
+    has_rejected: bool
+
+
+def receive(queue_url: str) -> "list[MessageTypeDef]":
+    """Up to ten messages; empty after ``aws.LONG_POLL_SECONDS`` without any."""
+    response = aws.sqs().receive_message(
+        QueueUrl=queue_url,
+        MaxNumberOfMessages=MAX_MESSAGES,
+        WaitTimeSeconds=aws.LONG_POLL_SECONDS,
+        MessageAttributeNames=["content-encoding"],
+        MessageSystemAttributeNames=["ApproximateReceiveCount"],
+    )
+    return response.get("Messages", [])
+
+
+def decode(message: "MessageTypeDef") -> Received:
+    """Read a message; what does not follow the contract is logged, with its reason."""
+
+    def rejected(reason: str, position: int | None = None) -> None:
+        log.error(
+            "change_rejected",
+            message_id=message["MessageId"],
+            receive_count=message.get("Attributes", {}).get("ApproximateReceiveCount"),
+            position=position,
+            reason=reason,
+        )
+
+    try:
+        batch = decode_batch(_as_sent(message))
+    except ContractError as error:
+        rejected(str(error))
+        return Received(message["ReceiptHandle"], [], has_rejected=True)
+    for bad in batch.rejected:
+        rejected(bad.reason, bad.position)
+    return Received(message["ReceiptHandle"], batch.changes, bool(batch.rejected))
+
+
+def delete(queue_url: str, receipt_handles: Sequence[str]) -> None:
+    """Delete messages whose changes are committed; what cannot be deleted comes again, as old."""
+    if not receipt_handles:
+        return
+    response = aws.sqs().delete_message_batch(
+        QueueUrl=queue_url,
+        Entries=[
+            {"Id": str(position), "ReceiptHandle": handle}
+            for position, handle in enumerate(receipt_handles)
+        ],
+    )
+    for failure in response.get("Failed", []):
+        log.warning("delete_failed", code=failure["Code"], reason=failure.get("Message", ""))
+
+
+def _as_sent(message: "MessageTypeDef") -> Message:
+    attribute = message.get("MessageAttributes", {}).get("content-encoding")
+    encoding = attribute.get("StringValue") if attribute else None
+    if encoding not in (None, "gzip"):
+        raise ContractError(f"content-encoding {encoding!r} is not known; gzip or none is")
+    known: Literal["gzip"] | None = "gzip" if encoding else None
+    return Message(body=message["Body"], content_encoding=known)
