@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import Group
 from django.core import serializers
 from django.db import connection, transaction
-from django.db.models.signals import pre_save
+from django.db.models.signals import pre_delete, pre_save
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from usercast.errors import MarkedOutsideTransaction
@@ -177,6 +178,51 @@ def test_bulk_writes_cost_the_same_statements_for_many(django_assert_num_queries
     with django_assert_num_queries(4):
         User.objects.update(first_name="many")
     assert set(OutboxEntry.objects.values_list("version", flat=True)) == {2, 3}
+
+
+def test_bulk_deletion_marks_in_one_statement(django_assert_num_queries: Any) -> None:
+    """Django itself deletes a hundred rows a statement; the marking adds none to that."""
+
+    def cost(count: int) -> int:
+        User.objects.bulk_create([User(username=f"u{i}") for i in range(count)])
+        with CaptureQueriesContext(connection) as queries:
+            User.objects.all().delete()
+        return sum("outbox_entry" in query["sql"] for query in queries), len(queries)
+
+    assert cost(3) == (1, cost(90)[1])
+    few, many = cost(90)[1], cost(490)[1]
+    assert many == few + 4
+    assert set(OutboxEntry.objects.values_list("version", "priority")) == {(2, Priority.URGENT)}
+
+
+def test_deletion_of_many_tells_of_those_the_clients_know(ann: User) -> None:
+    User.objects.create_superuser("root", password="correct horse battery")
+    User.objects.create(username="bob")
+    assert User.objects.all().delete()[0] == 3
+    assert OutboxEntry.objects.filter(deleted_at__isnull=False).count() == 2
+    assert OutboxEntry.objects.count() == 2
+
+
+def test_deletion_through_another_models_cascade_counts(ann: User) -> None:
+    """The bulk deletion's own marks do not hide somebody else's deletion in between."""
+    bob = User.objects.create(username="bob")
+
+    def take_bob_along(instance: User, **_kwargs: Any) -> None:
+        if instance.username == "ann":
+            User.objects.get(pk=bob.pk).delete()
+
+    pre_delete.connect(take_bob_along, sender=User)
+    try:
+        User.objects.filter(pk=ann.pk).delete()
+    finally:
+        pre_delete.disconnect(take_bob_along, sender=User)
+    assert OutboxEntry.objects.filter(deleted_at__isnull=False).count() == 2
+
+
+def test_sliced_or_distinct_deletion_is_refused_as_ever(ann: User) -> None:
+    for users in (User.objects.all()[:1], User.objects.distinct("email")):
+        with pytest.raises(TypeError):
+            users.delete()
 
 
 def test_bulk_deactivation_is_urgent_for_those_it_deactivates(ann: User) -> None:

@@ -1,10 +1,16 @@
 """From outbox entries to messages on a real topic (LocalStack)."""
 
+import base64
+import gzip
+import random
+import string
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.utils import timezone
@@ -13,7 +19,7 @@ from usercast import aws
 from usercast.contract import UserGone, UserState
 from usercast.errors import PublishFailed
 from usercast_master.accounts.models import User
-from usercast_master.outbox import publisher, status
+from usercast_master.outbox import publisher, status, topic
 from usercast_master.outbox.models import OutboxEntry
 
 Deliveries = Callable[[], list]
@@ -96,8 +102,6 @@ def test_backlog_of_single_saves_leaves_the_live_lane_to_what_is_urgent(
 
 
 def test_message_never_exceeds_64_kib() -> None:
-    import random
-
     noise = random.Random(1)
     users = [
         User(
@@ -172,22 +176,47 @@ def test_sns_away_frees_everything_and_loses_nothing(
     assert sum(len(changes) for _, changes in deliveries()) == 5
 
 
-def test_refused_message_waits_while_the_others_arrive(
-    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
-) -> None:
-    users = [User.objects.create(username=name) for name in ("bad", "good")]
+Refuse = Callable[[str], bool]
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """SNS, but it answers Failed for each message whose readable text a condition picks."""
     real = aws.sns().publish_batch
+
+    def install(refuse: Refuse, *, our_fault: bool = True) -> None:
+        def publish_batch(**kwargs: list) -> dict:
+            entries = kwargs["PublishBatchRequestEntries"]
+            bad = [entry for entry in entries if refuse(readable(entry))]
+            good = [entry for entry in entries if entry not in bad]
+            answer = real(**{**kwargs, "PublishBatchRequestEntries": good}) if good else {}
+            failed = [
+                {"Id": e["Id"], "Code": "Refused", "Message": "no", "SenderFault": our_fault}
+                for e in bad
+            ]
+            return {**answer, "Failed": failed}
+
+        monkeypatch.setattr(aws.sns(), "publish_batch", publish_batch)
+
+    return install
+
+
+def readable(entry: dict) -> str:
+    body = entry["Message"]
+    return body if body.startswith("[") else gzip.decompress(base64.b64decode(body)).decode()
+
+
+def forget_backoff() -> None:
+    OutboxEntry.objects.filter(attempts__gt=0).update(claimed_until=None)
+
+
+def test_refused_message_waits_while_the_others_arrive(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries, refusing: Callable[..., None]
+) -> None:
+    """Each message of a call is settled by itself."""
+    users = [User.objects.create(username=name) for name in ("bad", "good")]
     monkeypatch.setattr(publisher, "MAX_CHANGES_PER_MESSAGE", 1)
-
-    def refuse_first(**kwargs: list) -> dict:
-        entries = kwargs["PublishBatchRequestEntries"]
-        bad = [e for e in entries if '"bad"' in e["Message"]]
-        good = [e for e in entries if e not in bad]
-        response = real(**{**kwargs, "PublishBatchRequestEntries": good}) if good else {}
-        failed = [{"Id": e["Id"], "Code": "InternalError", "SenderFault": False} for e in bad]
-        return {**response, "Failed": failed}
-
-    monkeypatch.setattr(aws.sns(), "publish_batch", refuse_first)
+    refusing(lambda text: '"bad"' in text, our_fault=False)
     before = timezone.now()
     assert publisher.publish_pending() == 1
     held = OutboxEntry.objects.get(user_id=users[0].pk)
@@ -195,6 +224,190 @@ def test_refused_message_waits_while_the_others_arrive(
     assert held.claimed_until > before
     [(_, [change])] = deliveries()
     assert change.user_id == users[1].pk
+
+
+def test_waits_double_up_to_five_minutes_with_jitter() -> None:
+    for attempts, longest in [(0, 1), (1, 2), (4, 16), (20, 300), (10_000, 300)]:
+        waits = {publisher._backoff_seconds(attempts) for _ in range(50)}
+        assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+def test_one_that_spoils_its_message_is_found_and_parked_and_the_others_arrive(
+    deliveries: Deliveries, refusing: Callable[..., None]
+) -> None:
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(20)])
+    bad = User.objects.get(username="user7")
+    refusing(lambda text: '"user7"' in text)
+    assert publisher.publish_pending() == 0, "they share a message"
+    forget_backoff()
+    assert publisher.publish_pending() == 19, "each has one of its own now"
+    for _ in range(publisher.MAX_REFUSALS):
+        forget_backoff()
+        publisher.publish_pending()
+    [parked] = OutboxEntry.objects.exclude(parked_reason="")
+    assert (parked.user_id, parked.parked_reason) == (bad.pk, "Refused: no")
+    assert not publisher.is_due()
+    assert len({c.user_id for _, changes in deliveries() for c in changes}) == 19
+
+
+def test_fault_of_snss_own_is_never_a_reason_to_park(
+    deliveries: Deliveries, refusing: Callable[..., None]
+) -> None:
+    User.objects.create(username="ann")
+    refusing(lambda _: True, our_fault=False)
+    for _ in range(publisher.MAX_REFUSALS + 3):
+        publisher.publish_pending()
+        forget_backoff()
+    assert OutboxEntry.objects.get().parked_reason == ""
+
+
+def test_parked_entry_is_tried_anew_after_the_next_change(deliveries: Deliveries) -> None:
+    ann = User.objects.create(username="ann")
+    OutboxEntry.objects.update(parked_reason="too large", attempts=6)
+    assert publisher.publish_pending() == 0
+    ann.email = "a@x.org"
+    ann.save()
+    assert publisher.publish_pending() == 1
+
+
+def test_change_too_large_for_any_message_is_parked_and_the_others_arrive(
+    deliveries: Deliveries,
+) -> None:
+    """Over three thousand groups with names that do not compress."""
+    noise = random.Random(1)
+    names = ["".join(noise.choices(string.ascii_letters, k=150)) for _ in range(3000)]
+    Group.objects.bulk_create([Group(name=name) for name in names])
+    large, small = (User.objects.create(username=name) for name in ("large", "small"))
+    large.groups.set(Group.objects.all())
+    assert publisher.publish_pending() == 1
+    parked = OutboxEntry.objects.get(user_id=large.pk)
+    assert "SNS takes" in parked.parked_reason
+    assert not publisher.is_due()
+    [(_, [change])] = deliveries()
+    assert change.user_id == small.pk
+
+
+def test_change_over_64_kib_travels_alone(deliveries: Deliveries) -> None:
+    noise = random.Random(1)
+    names = ["".join(noise.choices(string.ascii_letters, k=150)) for _ in range(900)]
+    Group.objects.bulk_create([Group(name=name) for name in names])
+    users = [User.objects.create(username=f"user{i}") for i in range(3)]
+    users[1].groups.set(Group.objects.all())
+    assert publisher.publish_pending() == 3
+    [alone] = [
+        changes for _, changes in deliveries() if users[1].pk in {c.user_id for c in changes}
+    ]
+    assert len(alone) == 1
+
+
+def test_what_no_client_could_read_is_parked_with_its_field(deliveries: Deliveries) -> None:
+    """Raw SQL put in what Django's forms would not."""
+    ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE accounts_user SET username = '' WHERE id = %s", [str(ann.pk)])
+    assert publisher.publish_pending() == 1
+    assert "$.data.username" in OutboxEntry.objects.get(user_id=ann.pk).parked_reason
+    [(_, [change])] = deliveries()
+    assert change.user_id == bob.pk
+
+
+def test_call_refused_for_one_message_goes_message_by_message(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    monkeypatch.setattr(publisher, "MAX_CHANGES_PER_MESSAGE", 1)
+    users = [User.objects.create(username=f"user{i}") for i in range(4)]
+    real = aws.sns().publish_batch
+
+    def refuse_whole_call(**kwargs: list) -> dict:
+        if any('"user2"' in entry["Message"] for entry in kwargs["PublishBatchRequestEntries"]):
+            error = {"Error": {"Code": "InvalidParameter", "Message": "Invalid characters"}}
+            raise ClientError(error, "PublishBatch")
+        return real(**kwargs)
+
+    monkeypatch.setattr(aws.sns(), "publish_batch", refuse_whole_call)
+    assert publisher.publish_pending() == 3
+    assert OutboxEntry.objects.get(user_id=users[2].pk).attempts == 1
+
+
+@pytest.mark.parametrize("code", ["Throttled", "AuthorizationError", "NotFound", "KMSThrottling"])
+def test_call_refused_for_another_reason_leaves_all_due(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries, code: str
+) -> None:
+    User.objects.create(username="ann")
+
+    def refuse(**_kwargs: object) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "…"}}, "PublishBatch")
+
+    monkeypatch.setattr(aws.sns(), "publish_batch", refuse)
+    with pytest.raises(PublishFailed, match=code):
+        publisher.publish_pending()
+    assert publisher.is_due()
+    assert OutboxEntry.objects.get().attempts == 0
+
+
+def test_no_message_has_more_attributes_than_sns_hands_on(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(3)])
+    monkeypatch.setattr(topic, "MAX_ATTRIBUTES", 2)
+    with pytest.raises(AssertionError, match="attributes"):
+        publisher.publish_pending()
+    assert publisher.is_due(), "nothing was lost by it"
+
+
+def test_sending_stops_in_time_for_the_lease(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(5)])
+    monkeypatch.setattr(publisher, "SENDING_SECONDS", -1.0)
+    claims = publisher.claim(limit=10, lease_seconds=60)
+    outcome = publisher.Outcome([], [])
+    publisher._publish(claims, outcome, deadline=time.monotonic() - 1)
+    publisher.settle(outcome, claims)
+    assert outcome == ([], [])
+    assert publisher.is_due(), "what was not sent is free again"
+
+
+def test_backlog_asks_for_help_once(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    monkeypatch.setattr(publisher, "CLAIM_LIMIT", 2)
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(7)])
+    asked: list[bool] = []
+    assert publisher.publish_pending(on_backlog=lambda: asked.append(True)) == 7
+    assert asked == [True]
+
+
+def test_who_changes_all_the_time_is_not_overtaken_for_ever() -> None:
+    first = User.objects.create(username="first")
+    User.objects.create(username="second")
+    first.email = "changed@after.org"
+    first.save()
+    [claimed] = publisher.claim(limit=1, lease_seconds=60)
+    assert (claimed.user_id, claimed.version) == (first.pk, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_publishers_side_by_side_send_each_change_once(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    monkeypatch.setattr(publisher, "CLAIM_LIMIT", 7)
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(100)])
+    start, counts = threading.Barrier(4), []
+
+    def publish() -> None:
+        start.wait()
+        counts.append(publisher.publish_pending())
+        connection.close()
+
+    threads = [threading.Thread(target=publish) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 100
+    changes = [change.user_id for _, changes in deliveries() for change in changes]
+    assert len(changes) == len(set(changes)) == 100
 
 
 @pytest.mark.django_db(transaction=True)

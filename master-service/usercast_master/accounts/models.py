@@ -40,7 +40,7 @@ class UserQuerySet(models.QuerySet["User"]):
     update.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        if self.query.is_sliced or self.query.distinct or self._fields is not None:  # type: ignore[attr-defined]
+        if self.query.is_sliced or self.query.distinct_fields or self._fields is not None:  # type: ignore[attr-defined]
             return super().delete()  # Django refuses each of these.
         with transaction.atomic(using=self.db, savepoint=False):
             ids, known = self._locked(Q(pk__in=self.order_by().values("pk")))
