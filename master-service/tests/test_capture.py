@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from usercast.errors import MarkedOutsideTransaction
 from usercast_master.accounts.models import User
-from usercast_master.outbox import capture
+from usercast_master.outbox import capture, signals
 from usercast_master.outbox.capture import Priority
 from usercast_master.outbox.models import OutboxEntry
 
@@ -294,7 +294,7 @@ def test_save_in_autocommit_is_one_transaction_with_its_mark(
     def crash(*_args: Any, **_kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(capture, "mark", crash)
+    monkeypatch.setattr(signals, "mark_one", crash)
     user.first_name = "Lost?"
     with pytest.raises(KeyboardInterrupt):
         user.save()

@@ -29,36 +29,40 @@ class Priority(IntEnum):
 
 
 #: ``{changes}`` selects user_id, deleted and priority, each user once.
-_MARK = """
-WITH change AS ({changes}),
-marked AS (
-    INSERT INTO outbox_entry AS entry
-        (user_id, version, published_version, changed_at, owed_since, deleted_at, priority,
-         attempts, parked_reason)
-    SELECT user_id, 1, 0, clock_timestamp(), clock_timestamp(),
-           CASE WHEN deleted THEN clock_timestamp() END, priority, 0, ''
-    FROM change
-    ORDER BY user_id  -- two bulk writes lock their entries in one order
-    ON CONFLICT (user_id) DO UPDATE SET
-        version = entry.version + 1,
-        changed_at = excluded.changed_at,
-        deleted_at = excluded.deleted_at,
-        -- A new change does not wait out what an earlier one was refused for.
-        claimed_until = CASE WHEN entry.attempts = 0 THEN entry.claimed_until END,
-        attempts = 0,
-        parked_reason = '',
-        owed_since = CASE
-            WHEN entry.version > entry.published_version THEN entry.owed_since
-            ELSE excluded.owed_since
-        END,
-        priority = CASE
-            WHEN entry.version > entry.published_version
-            THEN least(entry.priority, excluded.priority)
-            ELSE excluded.priority
-        END
-    RETURNING user_id
-),
-woken AS (SELECT pg_notify('{channel}', '') FROM (SELECT FROM marked LIMIT 1) AS any_marked)
+_RAISE = """
+INSERT INTO outbox_entry AS entry
+    (user_id, version, published_version, changed_at, owed_since, deleted_at, priority, attempts,
+     parked_reason)
+SELECT user_id, 1, 0, clock_timestamp(), clock_timestamp(),
+       CASE WHEN deleted THEN clock_timestamp() END, priority, 0, ''
+FROM ({changes}) AS change
+ORDER BY user_id  -- two bulk writes lock their entries in one order
+ON CONFLICT (user_id) DO UPDATE SET
+    version = entry.version + 1,
+    changed_at = excluded.changed_at,
+    deleted_at = excluded.deleted_at,
+    -- A new change does not wait out what an earlier one was refused for.
+    claimed_until = CASE WHEN entry.attempts = 0 THEN entry.claimed_until END,
+    attempts = 0,
+    parked_reason = '',
+    owed_since = CASE
+        WHEN entry.version > entry.published_version THEN entry.owed_since
+        ELSE excluded.owed_since
+    END,
+    priority = CASE
+        WHEN entry.version > entry.published_version THEN least(entry.priority, excluded.priority)
+        ELSE excluded.priority
+    END
+"""
+
+_MARK_ONE = f"""
+{_RAISE.format(changes="SELECT %s::uuid AS user_id, %s AS deleted, %s AS priority")}
+RETURNING pg_notify('{CHANNEL}', '')
+"""
+
+_MARK_MANY = f"""
+WITH marked AS ({_RAISE} RETURNING user_id),
+woken AS (SELECT pg_notify('{CHANNEL}', '') FROM (SELECT FROM marked LIMIT 1) AS any_marked)
 SELECT count(*) FROM marked, (SELECT count(*) FROM woken) AS told
 """
 
@@ -73,6 +77,19 @@ FROM unnest(%(ids)s::uuid[]) AS user_id
 """
 
 
+def mark_one(user_id: UUID, priority: Priority, *, deleted: bool = False) -> None:
+    """Count one change of a user who is within the scope, or whom the clients must forget.
+
+    The statement that every save costs: kept simple, since PostgreSQL plans it anew each time.
+
+    Raises:
+        MarkedOutsideTransaction: no transaction is open, so the mark could not belong to it.
+    """
+    require_transaction()
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK_ONE, [str(user_id), deleted, priority.value])
+
+
 def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
     """Count one change of each of these users, for the clients to hear of.
 
@@ -80,7 +97,7 @@ def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
     when the transaction commits.
 
     Raises:
-        MarkedOutsideTransaction: no transaction is open, so the mark could not belong to it.
+        MarkedOutsideTransaction: as for ``mark_one``.
     """
     require_transaction()
     if user_ids:
@@ -92,7 +109,7 @@ def mark_deleted(user_ids: Collection[UUID]) -> None:
     """Count the deletion of users whom the clients know, or their leaving the scope.
 
     Raises:
-        MarkedOutsideTransaction: as for ``mark_changed``.
+        MarkedOutsideTransaction: as for ``mark_one``.
     """
     require_transaction()
     if user_ids:
@@ -103,11 +120,11 @@ def mark(changes: str, **parameters: Any) -> int:
     """Count the changes that a SELECT of user_id, deleted and priority finds; returns how many.
 
     Raises:
-        MarkedOutsideTransaction: as for ``mark_changed``.
+        MarkedOutsideTransaction: as for ``mark_one``.
     """
     require_transaction()
     with connection.cursor() as cursor:
-        cursor.execute(_MARK.format(changes=changes, channel=CHANNEL), parameters)
+        cursor.execute(_MARK_MANY.format(changes=changes), parameters)
         return int(cursor.fetchone()[0])
 
 

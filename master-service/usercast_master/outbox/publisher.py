@@ -100,7 +100,7 @@ def is_due() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def publish_pending(*, on_backlog: Callable[[], None] | None = None) -> int:
+def publish_pending(*, on_backlog: Callable[[], object] | None = None) -> int:
     """Publish until nothing is due; returns how many changes SNS accepted.
 
     Args:

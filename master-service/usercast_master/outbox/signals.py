@@ -18,7 +18,7 @@ from usercast_master.outbox.capture import (
     Priority,
     is_deletion_marked,
     mark_changed,
-    mark_deleted,
+    mark_one,
     require_transaction,
 )
 from usercast_master.outbox.scope import SCOPE_FIELDS, is_replicated
@@ -61,10 +61,10 @@ def after_user_save(instance: Any, update_fields: frozenset[str] | None, **_kwar
     was_known = before is not None and _known(before)
     is_known = _known(after)
     if was_known and not is_known:
-        mark_deleted([instance.pk])
-    elif is_known and (not was_known or before != _comparable(instance, after)):
+        mark_one(instance.pk, Priority.URGENT, deleted=True)
+    elif is_known and (not was_known or _differ(instance, before, written)):
         deactivated = was_known and before["is_active"] and not after["is_active"]
-        mark_changed([instance.pk], Priority.URGENT if deactivated else Priority.SINGLE)
+        mark_one(instance.pk, Priority.URGENT if deactivated else Priority.SINGLE)
 
 
 def before_user_delete(instance: Any, **_kwargs: Any) -> None:
@@ -76,7 +76,7 @@ def before_user_delete(instance: Any, **_kwargs: Any) -> None:
 
 def after_user_delete(instance: Any, **_kwargs: Any) -> None:
     if instance.__dict__.pop("_usercast_known", False):
-        mark_deleted([instance.pk])
+        mark_one(instance.pk, Priority.URGENT, deleted=True)
 
 
 def on_membership(
@@ -130,16 +130,22 @@ def _known(columns: dict[str, Any]) -> bool:
     return is_replicated(is_staff=columns["is_staff"], is_superuser=columns["is_superuser"])
 
 
-def _comparable(instance: models.Model, columns: dict[str, Any]) -> dict[str, Any]:
-    """The values as they read back: ``date_joined`` may have been assigned as a string.
+def _differ(instance: models.Model, before: dict[str, Any], written: dict[str, Any]) -> bool:
+    """Whether any written value reads back as another than the row had."""
+    return any(
+        value != before[name] and _read_back(instance, name, value) != before[name]
+        for name, value in written.items()
+    )
+
+
+def _read_back(instance: models.Model, name: str, value: Any) -> Any:
+    """The value as the database gives it back: ``date_joined`` may have been assigned as a string.
 
     A database expression has no value yet; kept as it is, it differs from any and so is a change.
     """
-    fields = {field.name: field for field in type(instance)._meta.concrete_fields}
-    return {
-        name: value if hasattr(value, "resolve_expression") else fields[name].to_python(value)
-        for name, value in columns.items()
-    }
+    if hasattr(value, "resolve_expression"):
+        return value
+    return instance._meta.get_field(name).to_python(value)  # type: ignore[union-attr]
 
 
 def _members(group: Group) -> list[UUID]:
