@@ -114,7 +114,7 @@ def test_users_whom_the_clients_own_tables_need_are_deactivated_kept_and_recorde
     apply([deletion(key, 2) for key in [*keys, ANN, BOB]])
     assert {user.pk: user.is_active for user in User.objects.all()} == {ANN: False, BOB: False}
     assert dict(Kept.objects.values_list("user_id", "protected_by")) == {
-        ANN: "2 × shop.Invoice",
+        ANN: "2 shop.Invoice",
         BOB: "table shop_parcel",
     }
     kinds = {change["user_id"]: change["kind"] for change in feed.latest(22)}

@@ -7,14 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, DataError, InternalError, OperationalError, ProgrammingError
+from botocore.exceptions import EndpointConnectionError
+from django.db import (
+    DatabaseError,
+    DataError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 
 from usercast import aws, topology
 from usercast.contract import Lane, UserChange, encode_batch, encode_change
 from usercast.errors import ConfigurationError
 from usercast.lifecycle import Stop
 from usercast.testing import deletion, eventually, upsert
-from usercast_client.inbox import poller
+from usercast_client.inbox import hold as hold_module
+from usercast_client.inbox import messages, poller
 from usercast_client.inbox.hold import Hold
 from usercast_client.live import feed
 from usercast_client.replica.models import User
@@ -176,6 +185,57 @@ def test_message_the_database_refuses_is_singled_out(
     eventually(lambda: User.objects.count() == 2 or not poll_once(queue, pushes), within=10)
     assert {user.username for user in User.objects.all()} == {"ann", "cem"}
     assert left_in(queue) == 1
+
+
+def test_single_change_the_database_refuses_is_singled_out_of_its_packed_message(
+    queue: str, pushes: Pushes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A constraint of the client's own, and three packed messages received together."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE replica_user ADD CONSTRAINT own CHECK (email NOT LIKE '%@bad.example')"
+        )
+    bad = upsert(username="bad", email="secret@bad.example")
+    for number in range(3):
+        changes = [upsert(username=f"user{number}-{i}") for i in range(150)]
+        put(queue, *changes[:77], *([bad] if number == 1 else []), *changes[77:], compress=True)
+    eventually(lambda: poll_once(queue, pushes) == 0 or User.objects.count() == 450, within=20)
+    assert User.objects.count() == 450
+    assert left_in(queue) == 1
+    [refused] = [r.msg for r in caplog.records if r.msg["event"] == "change_refused"]
+    assert (refused["user_id"], refused["version"]) == (str(bad.user_id), 1)
+    assert "secret" not in caplog.text, "personal data in the log"
+
+
+def test_messages_in_hand_stay_unseen_for_as_long_as_it_takes(
+    queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_module, "VISIBILITY_SECONDS", 2)
+    aws.sqs().set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "2"})
+    put(queue, upsert())
+    [message] = messages.receive(queue)
+    hold = Hold(renew_seconds=0.3)
+    with hold.holding(queue, [message["ReceiptHandle"]]):
+        for _ in range(2):
+            assert messages.receive(queue) == [], "each of these waits longer than the time-out"
+    assert len(messages.receive(queue)) == 1, "and then it comes again"
+    hold.close()
+
+
+def test_hold_survives_a_queue_that_does_not_answer(
+    queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def away(**_kwargs: object) -> None:
+        asked.append(True)
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    monkeypatch.setattr(aws.sqs(), "change_message_visibility_batch", away)
+    hold = Hold(renew_seconds=0.01)
+    with hold.holding(queue, ["handle"]):
+        eventually(lambda: len(asked) > 1, within=5)
+    hold.close()
 
 
 @pytest.mark.django_db(transaction=True)  # It reconnects, which a test's transaction forbids.

@@ -1,4 +1,4 @@
-"""Removal: deletes users for ``replica.apply``, or keeps those whom the client's own tables need."""
+"""Removal: deletes users for ``replica.apply``, or keeps whom the client's own tables need."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def _keep(changes: Sequence[UserChange], protectors: dict[UUID, str]) -> None:
 
 
 def _protector(error: Exception) -> str:
-    """What points at the user: models with their number, or a constraint Django knows nothing of."""
+    """What points at the user: models with their number, or a table Django knows nothing of."""
     if isinstance(error, ProtectedError):
         pointing = error.protected_objects
     elif isinstance(error, RestrictedError):
@@ -74,4 +74,4 @@ def _protector(error: Exception) -> str:
         diagnostics = getattr(error.__cause__, "diag", None)
         return f"table {getattr(diagnostics, 'table_name', None) or 'unknown'}"
     counts = Counter(thing._meta.label for thing in pointing)
-    return ", ".join(f"{count} × {label}" for label, count in sorted(counts.items()))
+    return ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
