@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from conftest import SOON_SECONDS, Api
@@ -208,11 +209,31 @@ def test_malformed_message_ends_in_the_dead_letters(
     assert "change_rejected" in system.log("billing-poller").read_text()
 
 
+@pytest.mark.parametrize("server", ["localstack", "postgres"])
+def test_poller_stops_within_ten_seconds_though_a_server_hangs(
+    system: Deployment, master: Api, arrives: Arrives, everything_runs: None, server: str
+) -> None:
+    """The server is suspended: it takes connections and answers nothing."""
+    user = master.create()
+    arrives(user["id"], user)
+    leader = psutil.Process(getattr(system.servers, server).process.pid)
+    hanging = [leader, *leader.children(recursive=True)]
+    for process in hanging:
+        process.suspend()
+    try:
+        system.stop("billing-poller")
+    finally:
+        for process in hanging:
+            process.resume()
+    # By itself: whoever needed force has a negative code.
+    assert system.process("billing-poller").returncode in (0, os.EX_TEMPFAIL)
+
+
 def test_processes_stop_in_good_order(system: Deployment, everything_runs: None) -> None:
     for name in system.processes:
         start = time.monotonic()
         process = system.process(name)
         system.stop(name)
-        # stop() turns to force after 8 s; whoever needed that has a negative code.
+        # stop() turns to force after 10 s; whoever needed that has a negative code.
         assert process.returncode in (0, 143), f"{name} ended with {process.returncode}"
         print(f"{name} stopped in {time.monotonic() - start:.1f} s")

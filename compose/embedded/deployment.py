@@ -207,7 +207,7 @@ class Deployment:
         self.process(name).start()
 
     def stop(self, name: str) -> None:
-        """Stop one process in good order, by force after 8 seconds."""
+        """Stop one process in good order, by force after 10 seconds."""
         self.process(name).stop()
 
     def kill(self, name: str) -> None:

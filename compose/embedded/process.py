@@ -89,7 +89,7 @@ class Process:
                 extra_groups=[] if self._user else None,
             )
 
-    def stop(self, *, timeout_seconds: float = 8) -> None:
+    def stop(self, *, timeout_seconds: float = 10) -> None:
         """Ask the program to end, and end it by force when it takes longer than the timeout."""
         if self._child is None:
             return

@@ -58,13 +58,13 @@ def sns() -> "SNSClient":
 
 @cache
 def sqs() -> "SQSClient":
-    """SQS, patient enough for a long poll, and failing within 9 s.
+    """SQS, patient enough for a long poll, and failing within 8 s.
 
     One attempt: who polls tries again anyway, and a poller has to stop within 10 s.
     """
     with _clear_errors():
         return boto3.client(
-            "sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 4, attempts=1)
+            "sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 3, attempts=1)
         )
 
 

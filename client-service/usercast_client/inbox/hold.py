@@ -42,6 +42,11 @@ class Hold:
         finally:
             del self._held[queue_url]
 
+    def release(self) -> None:
+        """Give back all that is held: its work will not be finished."""
+        for queue_url, receipt_handles in dict(self._held).items():
+            give_back(queue_url, receipt_handles, in_seconds=0)
+
     def close(self) -> None:
         """End the thread; what is still held will be seen again after the visibility timeout."""
         self._closed.set()

@@ -6,8 +6,9 @@ again, and what comes again is dropped by its version. A lane has a thread of it
 deactivation in the live lane waits for no more than the one bulk apply that is under way.
 """
 
+import os
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
+#: How soon it is noticed that a lane's thread broke.
+WATCH_SECONDS = 1.0
+#: How long a lane may take to end: a receive (``aws.sqs``), and an apply.
+GRACE_SECONDS = 8.0
 #: How soon a message that holds a bad change comes again, on its way to the dead-letter queue.
 REJECTED_AGAIN_SECONDS = 2
 
@@ -51,8 +56,9 @@ class Lanes:
 def run(stop: Stop, *, client: str) -> None:
     """Poll both lanes until asked to stop; outlives SQS, PostgreSQL and Redis going away.
 
-    Stops within 10 s: a receive under way ends (``aws.LONG_POLL_SECONDS``), what is in hand is
-    applied, or given back when the database is away.
+    Stops within 10 s: a receive under way ends (``aws.sqs`` fails within 8 s), and what is in hand
+    is applied. A lane that cannot end, because its database hangs, is given up: its messages are
+    given back, and the process ends at once; what it had not committed comes again.
 
     Raises:
         ConfigurationError: a lane does not exist, or SQS cannot be reached, at the start.
@@ -60,11 +66,16 @@ def run(stop: Stop, *, client: str) -> None:
     urls = {lane: lane_queue_url(client, lane) for lane in Lane}
     shared = Lanes(stop, hold=Hold(), broadcaster=Broadcaster())
     log.info("poller_started", client=client)
-    with ThreadPoolExecutor(len(urls), thread_name_prefix="lane") as threads:
-        polling = [threads.submit(_poll, shared, lane, url) for lane, url in urls.items()]
-        wait(polling, return_when=FIRST_COMPLETED)
-        # Both were asked to stop, or one broke: the other then stops too, and the process ends.
-        stop.request()
+    threads = ThreadPoolExecutor(len(urls), thread_name_prefix="lane")
+    polling = [threads.submit(_poll, shared, lane, url) for lane, url in urls.items()]
+    while not stop.wait(WATCH_SECONDS) and not any(lane_poll.done() for lane_poll in polling):
+        pass
+    # Asked to stop, or a lane broke: the other then stops too, and the process ends.
+    stop.request()
+    if wait(polling, timeout=GRACE_SECONDS).not_done:
+        log.error("poller_gives_up")
+        shared.hold.release()
+        os._exit(os.EX_TEMPFAIL)  # A thread that hangs in the database would be waited for.
     shared.hold.close()
     shared.broadcaster.close()
     for lane_poll in polling:

@@ -61,7 +61,7 @@ class ClashAdmin(RecordAdmin):
 
 @admin.register(Kept)
 class KeptAdmin(RecordAdmin):
-    """Users whom the master deleted and who are only deactivated here, with what needs their row."""
+    """Users deleted on the master and only deactivated here, with what needs their row."""
 
     list_display = ("user_id", "username", "deleted_at", "protected_by")
 
