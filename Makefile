@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export USERCAST_BASE_PORT ?= 8000
 RATE ?= 5
+export KILLS ?= 30
 
 VENV := .venv
 LOCALSTACK := .venv-localstack
@@ -40,6 +41,14 @@ test: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the tests of the three packages
 .PHONY: e2e
 e2e: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the end-to-end tests: real processes, LocalStack, a real browser
 	@cd tests-e2e && python -m pytest
+
+.PHONY: chaos
+chaos: $(VENV)/.ready $(LOCALSTACK)/.ready ## Kill, stop and cut off everything at random under load, and look for loss (KILLS=30, SEED=…)
+	@cd tests-e2e && exec python -m chaos
+
+.PHONY: bench
+bench: $(VENV)/.ready $(LOCALSTACK)/.ready ## Measure speed, cost and latency on the real system (PARTS="save backlog cost …")
+	@cd tests-e2e && exec python -m bench $(PARTS)
 
 .PHONY: lint
 lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the CloudFormation templates

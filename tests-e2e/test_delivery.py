@@ -177,6 +177,22 @@ def test_database_restarted_everything_goes_on(
     arrives(user["id"], user)
 
 
+def test_queues_lost_and_made_anew_everything_goes_on(
+    system: Deployment, master: Api, arrives: Arrives
+) -> None:
+    """LocalStack keeps nothing over a restart, as if somebody had deleted the stacks.
+
+    What was in the queues is gone with them, and a topic without subscriptions accepts and forgets:
+    so the users are sent again.
+    """
+    system.servers.localstack.stop()
+    user = master.create()
+    system.servers.localstack.start()
+    system.deploy_topology()
+    system.republish()
+    arrives(user["id"], user)
+
+
 def _created(master: Api) -> dict | None:
     answer = master.http.post("/api/v1/users/", json={"username": f"r{time.time_ns()}"})
     return answer.json() if answer.status_code == 201 else None

@@ -255,7 +255,7 @@ def test_redriven_messages_are_applied_and_gone(
 ) -> None:
     put(queues["dead"], upsert(username="ann"), upsert(username="bob"), compress=True, lane="live")
     put(queues["dead"], upsert(username="cem"), lane="bulk")
-    assert "2 messages sent" in run("redrive")
+    assert "sent to the lanes again: 2\n" in run("redrive")
     pushes = Pushes()
     assert [poll_once(queues[lane], pushes) for lane in ("live", "bulk")] == [1, 1]
     assert {user.username for user in User.objects.all()} == {"ann", "bob", "cem"}
@@ -314,7 +314,7 @@ def test_envelope_of_sns_is_taken_off(queues: Queues) -> None:
 def test_redrive_of_one_message_and_of_one_queue(queues: Queues) -> None:
     chosen, other = (put(queues["dead"], upsert(), lane="live") for _ in range(2))
     undelivered = put(queues["undelivered"], upsert(), lane="bulk")
-    assert "1 messages sent" in run("redrive", "--id", chosen)
+    assert "sent to the lanes again: 1\n" in run("redrive", "--id", chosen)
     assert {row["message_id"] for row in listed()} == {other, undelivered}
     run("redrive", "--queue", "undelivered")
     assert [row["message_id"] for row in listed()] == [other]
@@ -325,7 +325,7 @@ def test_redrive_stops_at_its_limit_across_both_queues(queues: Queues) -> None:
     for _ in range(2):
         put(queues["dead"], upsert(), lane="live")
         put(queues["undelivered"], upsert(), lane="live")
-    assert "3 messages sent" in run("redrive", "--limit", "3", "--rate", "1000")
+    assert "sent to the lanes again: 3\n" in run("redrive", "--limit", "3", "--rate", "1000")
     assert len(listed()) == 1
     assert left_in(queues["live"]) == 3
 
@@ -372,7 +372,7 @@ def test_crash_between_send_and_delete_does_no_harm(
     poll_once(queues["live"], pushes)
     put(queues["live"], upsert(user_id, 2, username="new"), lane="live")
     poll_once(queues["live"], pushes)
-    assert "1 messages sent" in run("redrive")
+    assert "sent to the lanes again: 1\n" in run("redrive")
     poll_once(queues["live"], pushes)
     assert User.objects.get().username == "new"
     assert len(pushes.changes) == 2
@@ -396,7 +396,7 @@ def test_message_that_a_lane_does_not_take_is_kept_and_the_others_go(
     with pytest.raises(CommandError, match="1 refused"):
         call_command("dead_letters", "redrive", stdout=output, stderr=output)
     assert f"send of {bad} refused: InvalidMessageContents" in output.getvalue()
-    assert "1 messages sent" in output.getvalue()
+    assert "sent to the lanes again: 1\n" in output.getvalue()
     assert [row["message_id"] for row in listed()] == [bad], f"{good} was sent, and deleted"
     assert left_in(queues["live"]) == 1
 
@@ -525,12 +525,12 @@ def test_what_sns_could_not_hand_over_is_redriven_to_the_lane_made_anew(
 def test_purge_deletes_one_or_all(queues: Queues) -> None:
     one, *_others = (put(queues["dead"], upsert()) for _ in range(12))
     put(queues["undelivered"], upsert())
-    assert "1 messages deleted" in run("purge", "--id", one, "--yes")
+    assert "deleted: 1\n" in run("purge", "--id", one, "--yes")
     assert one not in {row["message_id"] for row in listed()}
-    assert "11 messages deleted" in run("purge", "--queue", "dead", "--yes")
+    assert "deleted: 11\n" in run("purge", "--queue", "dead", "--yes")
     assert [row["queue"] for row in listed()] == ["undelivered"]
-    assert "1 messages deleted" in run("purge", "--yes")
-    assert "0 messages deleted" in run("purge", "--yes")
+    assert "deleted: 1\n" in run("purge", "--yes")
+    assert "deleted: 0\n" in run("purge", "--yes")
 
 
 class Terminal(io.StringIO):
@@ -551,13 +551,13 @@ def test_purge_asks_on_a_terminal(
             run("purge")
     else:
         run("purge")
-    assert "about 1 messages of the queue dead" in asked[0]
+    assert "dead (about 1)" in asked[0]
     assert len(listed()) == left
 
 
 def test_purge_without_terminal_says_what_it_would_delete_and_does_not(queues: Queues) -> None:
     message_id = put(queues["dead"], upsert())
-    with pytest.raises(CommandError, match=r"about 1 messages of the queue dead.*--yes"):
+    with pytest.raises(CommandError, match=r"dead .about 1.*--yes"):
         run("purge")
     with pytest.raises(CommandError, match=f"message {message_id} of the queue dead.*--yes"):
         run("purge", "--id", message_id)
@@ -604,5 +604,5 @@ def test_sqs_going_away_in_between_leaves_the_rest_and_says_how_far_it_got(
         call_command("dead_letters", "redrive", "--rate", "1000", stdout=output)
     sent = left_in(queues["live"])
     assert 1 <= sent < 15
-    assert output.getvalue() == f"{sent} messages sent to the lanes again\n"
+    assert output.getvalue() == f"sent to the lanes again: {sent}\n"
     assert len(listed()) == 15 - sent

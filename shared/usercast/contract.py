@@ -154,11 +154,12 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 def encode_change(change: UserChange) -> bytes:
     """One change as a CloudEvent in JSON."""
+    user_id = str(change.user_id)
     envelope: dict[str, Any] = {
         "specversion": "1.0",
         "source": SOURCE,
-        "id": f"{change.user_id}:{change.version}",
-        "subject": str(change.user_id),
+        "id": f"{user_id}:{change.version}",
+        "subject": user_id,
         "time": change.changed_at,
     }
     match change.data:
@@ -184,7 +185,10 @@ def check_encoded(encoded_change: bytes) -> None:
 
 
 def encode_batch(encoded_changes: Sequence[bytes], *, compress: bool) -> Message:
-    """Join changes already encoded into one message; compressed ones as base64 of gzip.
+    """Join changes already encoded into one message; compressed ones as base64url of gzip.
+
+    The alphabet is the URL's and without padding (RFC 4648, 5): a call to SNS is a form, in which
+    other characters would have to be escaped one by one.
 
     SNS bodies are text, so gzip costs a third more in base64; it still makes a batch of a hundred
     changes about five times smaller.
@@ -193,7 +197,8 @@ def encode_batch(encoded_changes: Sequence[bytes], *, compress: bool) -> Message
     if not compress:
         return Message(body=body.decode())
     packed = gzip.compress(body, compresslevel=1, mtime=0)
-    return Message(body=base64.b64encode(packed).decode(), content_encoding="gzip")
+    text = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+    return Message(body=text, content_encoding="gzip")
 
 
 def decode_batch(message: Message) -> Batch:
@@ -231,21 +236,20 @@ def _unpacked(message: Message) -> bytes:
     if message.content_encoding is None:
         return message.body.encode(errors="surrogatepass")
     try:
-        packed = base64.b64decode(message.body, validate=True)
+        padding = "=" * (-len(message.body) % 4)
+        packed = base64.b64decode(message.body + padding, altchars=b"-_", validate=True)
         unzip = zlib.decompressobj(wbits=31)
         body = unzip.decompress(packed, MAX_DECODED_BYTES)
     except (binascii.Error, ValueError, zlib.error) as error:
-        raise ContractError(f"the body is no base64 of gzip: {error}") from error
+        raise ContractError(f"the body is no base64url of gzip: {error}") from error
     if not unzip.eof:
         raise ContractError(f"the body is cut off, or unpacks to over {MAX_DECODED_BYTES} bytes")
     return body
 
 
 def _change(event: Event) -> UserChange:
-    moments = [event.time]
-    if isinstance(event.data, UserState):
-        moments.append(event.data.date_joined)
-    if not all(MIN_YEAR <= moment.year <= MAX_YEAR for moment in moments):
+    joined = event.data.date_joined if isinstance(event.data, UserState) else event.time
+    if not (MIN_YEAR <= event.time.year <= MAX_YEAR and MIN_YEAR <= joined.year <= MAX_YEAR):
         raise ContractError(f"a time lies outside the years {MIN_YEAR} to {MAX_YEAR}")
     return UserChange(changed_at=event.time, data=event.data)
 

@@ -46,7 +46,9 @@ class Wrong(StrEnum):
 
 
 #: Those by which a change of the master's has not reached the replica.
-LOSSES = frozenset({Wrong.MISSING, Wrong.DIFFERENT, Wrong.TOMBSTONE, Wrong.DEAD_LETTER})
+LOSSES = frozenset(
+    {Wrong.MISSING, Wrong.DIFFERENT, Wrong.PARKED, Wrong.TOMBSTONE, Wrong.DEAD_LETTER}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -52,9 +52,12 @@ MAX_REFUSALS = 6
 
 
 class Claim(NamedTuple):
-    """An entry leased to this publisher, as it was when it was claimed."""
+    """An entry leased to this publisher, as it was when it was claimed.
 
-    user_id: UUID
+    The id is text, as PostgreSQL and the message have it: a UUID is made once, not at each step.
+    """
+
+    user_id: str
     version: int
     changed_at: datetime
     priority: int
@@ -67,7 +70,7 @@ class Reading(NamedTuple):
 
     claim: Claim
     change: UserChange
-    content_hash: UUID | None
+    content_hash: str | None
 
 
 class Parcel(NamedTuple):
@@ -138,22 +141,21 @@ def _publish(claims: Sequence[Claim], outcome: Outcome, *, deadline: float) -> N
                 outcome.refused.extend(_refused(parcel, refusal))
 
 
-_BY_INDEX = """
-SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-       set_config('enable_sort', 'off', true)
+#: Set for one transaction. After a burst the planner's statistics are old, and a plan that reads
+#: the whole backlog or every user for each claim would make draining quadratic: go by index.
+#: A claim or a settling lost in a crash of the server costs a second sending: need not be awaited.
+_SETTINGS = """
+SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_sort = off;
+SET LOCAL synchronous_commit = off;
 """
 
 
 @contextmanager
-def _by_index() -> Iterator[CursorWrapper]:
-    """A cursor, in a transaction of its own, whose statements reach their rows by index.
-
-    After a burst the planner's statistics are old; a plan that reads the whole backlog or every
-    user for each claim would make draining quadratic.
-    """
+def _executed(statement: str, parameters: Any) -> Iterator[CursorWrapper]:
+    """The statement's result, in a transaction of its own under ``_SETTINGS``."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_BY_INDEX)
+        cursor.execute(_SETTINGS + statement, parameters)
         yield cursor
 
 
@@ -172,7 +174,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE entry.user_id = due.user_id
-RETURNING entry.user_id, entry.version, entry.changed_at, entry.priority, entry.attempts,
+RETURNING entry.user_id::text, entry.version, entry.changed_at, entry.priority, entry.attempts,
           entry.claimed_until
 """
 
@@ -189,10 +191,17 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     Raises:
         OperationalError: the database is away; nothing was leased.
     """
-    with _by_index() as cursor:
-        cursor.execute(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds})
+    with _executed(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds}) as cursor:
         claims = [Claim(*row) for row in cursor.fetchall()]
     return sorted(claims, key=lambda claim: (claim.priority, claim.changed_at))
+
+
+_READ = """
+SELECT id::text, content_hash::text, username, email, first_name, last_name, is_active, date_joined,
+       groups
+FROM ({content}) AS content
+WHERE id = ANY(%s::uuid[])
+"""
 
 
 def read(claims: Sequence[Claim]) -> Iterator[Reading]:
@@ -200,22 +209,19 @@ def read(claims: Sequence[Claim]) -> Iterator[Reading]:
 
     Who is not there any more, or no longer replicated, is a deletion, whatever the entry says.
     """
-    with _by_index() as cursor:
-        cursor.execute(
-            f"SELECT * FROM ({content_sql()}) AS content WHERE id = ANY(%s::uuid[])",
-            [[str(claim.user_id) for claim in claims]],
-        )
+    with _executed(_READ.format(content=content_sql()), [[c.user_id for c in claims]]) as cursor:
         rows = {row[0]: row for row in cursor.fetchall()}
     for leased in claims:
         row = rows.get(leased.user_id)
+        user_id = UUID(leased.user_id)
         data: UserState | UserGone
         if row is None:
-            data = UserGone(id=leased.user_id, version=leased.version)
+            data = UserGone(id=user_id, version=leased.version)
         else:
-            fields = dict(zip(STATE_FIELDS, row[1:-1], strict=True))
-            fields["groups"] = tuple(fields["groups"])
-            data = UserState(id=leased.user_id, version=leased.version, **fields)
-        content_hash = row[-1] if row else None
+            *fields, groups = row[2:]
+            state = dict(zip(STATE_FIELDS, fields, strict=False))
+            data = UserState(id=user_id, version=leased.version, groups=tuple(groups), **state)
+        content_hash = row[1] if row else None
         yield Reading(leased, UserChange(changed_at=leased.changed_at, data=data), content_hash)
 
 
@@ -330,12 +336,12 @@ def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
     for item in outcome.refused:
         report = log.error if item.for_good else log.warning
         event = "entry_parked" if item.for_good else "publish_refused"
-        report(event, user_id=str(item.reading.claim.user_id), reason=item.reason)
+        report(event, user_id=item.reading.claim.user_id, reason=item.reason)
     if outcome.sent:
         _execute(
             _SETTLE_SENT,
             [
-                (str(leased.user_id), leased.version, _text(content_hash), leased.claimed_until)
+                (leased.user_id, leased.version, content_hash, leased.claimed_until)
                 for leased, _, content_hash in outcome.sent
             ],
         )
@@ -346,20 +352,16 @@ def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
         )
 
 
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
-
-
 def _unsent(leased: Claim, refused: Refused | None) -> tuple[str, float, str, datetime]:
     backoff = _backoff_seconds(leased.attempts) if refused else 0.0
     parked_reason = refused.reason if refused and refused.for_good else ""
-    return str(leased.user_id), backoff, parked_reason, leased.claimed_until
+    return leased.user_id, backoff, parked_reason, leased.claimed_until
 
 
 def _execute(statement: str, rows: Sequence[tuple[object, ...]]) -> None:
     """Run a statement over rows, which it takes as an array for each column."""
-    with _by_index() as cursor:
-        cursor.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+    with _executed(statement, [list(column) for column in zip(*rows, strict=True)]):
+        pass
 
 
 def _backoff_seconds(attempts: int) -> float:

@@ -122,9 +122,9 @@ class Command(BaseCommand):
                 for letter, step, reason in outcome.failures:
                     self.stderr.write(f"{step} of {letter.message_id} refused: {reason}")
         finally:
-            self.stdout.write(f"{counts['done']} messages {done}")
+            self.stdout.write(f"{done}: {counts['done']}")
         left = sum(dead_letters.count(client, choice).values())
-        self.stdout.write(f"{left} are among the dead letters now")
+        self.stdout.write(f"left: {left}")
         if counts["failed"]:
             raise CommandError(f"{counts['failed']} refused; they are kept, and can be tried again")
         if choice.message_id and not counts["done"]:
@@ -160,7 +160,8 @@ def _what(client: str, choice: Choice) -> str:
         letter = _one(client, choice)
         return f"message {letter.message_id} of the queue {letter.source.value}"
     counts = dead_letters.count(client, choice)
-    return " and ".join(f"about {n} messages of the queue {name}" for name, n in counts.items())
+    queues = " and ".join(f"{source.value} (about {number})" for source, number in counts.items())
+    return f"all messages of the queue {queues}"
 
 
 def _confirm(what: str) -> None:
