@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 
 from usercast.testing import upsert
 from usercast_client.live import broadcast, feed
+from usercast_client.live.models import Change
 from usercast_client.live.tasks import trim_feed
 from usercast_client.replica.apply import apply
 from usercast_client.replica.models import User
@@ -50,7 +51,7 @@ def make_replica() -> User:
 def told(count: int) -> feed.Told:
     """What the feed tells of an apply of so many deletions."""
     now = datetime.now(UTC)
-    entries = [feed.Entry("deleted", uuid7(), 2, now, None, {"username": "u"})] * count
+    entries = [feed.Entry(Change.Kind.DELETED, uuid7(), 2, now, None, {"username": "u"})] * count
     return feed.Told(entries, cursor=count, applied_at=now)
 
 

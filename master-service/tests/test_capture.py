@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.db.models.signals import pre_delete, pre_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from usercast.errors import MarkedOutsideTransaction
 from usercast_master.accounts.models import User
@@ -264,6 +265,12 @@ def test_new_change_does_not_wait_out_an_earlier_refusal(ann: User) -> None:
     OutboxEntry.objects.update(attempts=3, claimed_until=timezone.now() + timedelta(minutes=5))
     ann.delete()
     assert OutboxEntry.objects.get().claimed_until is None
+
+
+def test_users_id_never_changes(ann: User) -> None:
+    for name in ("id", "pk"):
+        with pytest.raises(TypeError, match="never changes"):
+            User.objects.update(**{name: uuid7()})
 
 
 def test_update_of_a_sliced_queryset_is_refused_as_ever(ann: User) -> None:

@@ -133,6 +133,21 @@ class Message(Struct, frozen=True, kw_only=True):
     body: str
     content_encoding: Literal["gzip"] | None = None
 
+    @classmethod
+    def received(cls, body: str, content_encoding: str | None) -> "Message":
+        """The message of a queue, from its body and its ``content-encoding`` attribute.
+
+        Raises:
+            ContractError: the encoding is none of the contract's.
+        """
+        if content_encoding is None:
+            return cls(body=body)
+        if content_encoding != "gzip":
+            raise ContractError(
+                f"content-encoding {content_encoding!r} is not known; gzip or none is"
+            )
+        return cls(body=body, content_encoding="gzip")
+
     @property
     def size_bytes(self) -> int:
         return len(self.body.encode())
@@ -217,14 +232,26 @@ def decode_batch(message: Message) -> Batch:
     return _decode_one_by_one(body)
 
 
-def _decode_one_by_one(body: bytes) -> Batch:
+def split_batch(message: Message) -> list[bytes]:
+    """The JSON of each change in a message, good or bad.
+
+    Raises:
+        ContractError: the message as a whole cannot be read.
+    """
+    return [bytes(raw) for raw in _split(_unpacked(message))]
+
+
+def _split(body: bytes) -> list[msgspec.Raw]:
     try:
-        raw_events = _raw_batch_decoder.decode(body)
+        return _raw_batch_decoder.decode(body)
     except _UNREADABLE as error:
         raise ContractError(f"the body is no JSON array of events: {error}") from error
+
+
+def _decode_one_by_one(body: bytes) -> Batch:
     changes: list[UserChange] = []
     rejected: list[Rejected] = []
-    for position, raw in enumerate(raw_events):
+    for position, raw in enumerate(_split(body)):
         try:
             changes.append(_change(_without_nul(_event_decoder.decode(raw))))
         except (*_UNREADABLE, ContractError) as error:

@@ -62,6 +62,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=backlog.USERS, help="of the backlog")
     parser.add_argument("--profile", action="store_true", help="show where the backlog's time goes")
     options = parser.parse_args()
+    if options.users <= backlog.PLAIN_USERS:
+        parser.error(f"--users: more than the {backlog.PLAIN_USERS} that go the plain way, please")
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     return options

@@ -3,17 +3,15 @@
 ``inbox.dead_letters`` receives, sends and deletes letters; ``manage.py dead_letters`` shows them.
 """
 
-import base64
-import gzip
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from usercast.contract import Batch, Lane, Message, decode_batch
+from usercast.contract import Batch, Lane, Message, decode_batch, split_batch
 from usercast.errors import ContractError
 
 if TYPE_CHECKING:
@@ -86,11 +84,7 @@ class Letter:
         Raises:
             ContractError: none of its changes can be read.
         """
-        encoding = self.attributes.get("content-encoding")
-        if encoding not in (None, "gzip"):
-            raise ContractError(f"content-encoding {encoding!r} is not known; gzip or none is")
-        known: Literal["gzip"] | None = "gzip" if encoding else None
-        return decode_batch(Message(body=self.body, content_encoding=known))
+        return decode_batch(self._as_sent())
 
     def summary(self) -> dict[str, Any]:
         """Where it lies, and the first reason found; no personal data.
@@ -122,7 +116,7 @@ class Letter:
             bad = {rejected.position: rejected.reason for rejected in self.decode().rejected}
         except ContractError:
             return {**head, "body": self.body}
-        texts = [bytes(raw).decode(errors="replace") for raw in self._raw_events()]
+        texts = [event.decode(errors="replace") for event in split_batch(self._as_sent())]
         events = [
             {"position": position, "reason": bad[position], "text": text}
             if position in bad
@@ -131,12 +125,8 @@ class Letter:
         ]
         return {**head, "events": events}
 
-    def _raw_events(self) -> list[msgspec.Raw]:
-        """Only for what ``decode`` could read, which also keeps the unpacked size in bounds."""
-        body = self.body.encode(errors="surrogatepass")
-        if "content-encoding" in self.attributes:
-            body = gzip.decompress(base64.b64decode(body))
-        return msgspec.json.decode(body, type=list[msgspec.Raw])
+    def _as_sent(self) -> Message:
+        return Message.received(self.body, self.attributes.get("content-encoding"))
 
 
 class _Attribute(msgspec.Struct):

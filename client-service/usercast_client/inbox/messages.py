@@ -1,7 +1,7 @@
 """Messages: what ``inbox.poller`` receives from a queue, decoded, and their deletion."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -77,8 +77,4 @@ def delete(queue_url: str, receipt_handles: Sequence[str]) -> None:
 
 def _as_sent(message: "MessageTypeDef") -> Message:
     attribute = message.get("MessageAttributes", {}).get("content-encoding")
-    encoding = attribute.get("StringValue") if attribute else None
-    if encoding not in (None, "gzip"):
-        raise ContractError(f"content-encoding {encoding!r} is not known; gzip or none is")
-    known: Literal["gzip"] | None = "gzip" if encoding else None
-    return Message(body=message["Body"], content_encoding=known)
+    return Message.received(message["Body"], attribute.get("StringValue") if attribute else None)

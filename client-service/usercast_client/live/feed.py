@@ -12,21 +12,29 @@ import msgspec
 from django.db import connection
 from django.db.models import Max, Min
 from django.utils import timezone
+from msgspec import Struct
 
+from usercast.contract import UserState
 from usercast_client.live.models import Change
 
 #: Any fixed number: every applying transaction of this database takes the same lock.
 _LOCK = 7_264_001
 
 
-class Entry(NamedTuple):
+class Shown(UserState, frozen=True, kw_only=True):
+    """A user as this client has them: the contract's fields, and since when."""
+
+    changed_at: datetime
+
+
+class Entry(Struct, frozen=True):
     """A change to be appended; the cursor and the time of applying are given by ``append``."""
 
-    kind: str
+    kind: Change.Kind
     user_id: UUID
     version: int
     changed_at: datetime
-    after: dict[str, Any] | None
+    after: Shown | None
     before: dict[str, Any]
 
 
@@ -41,15 +49,18 @@ class Told(NamedTuple):
         """The changes as a reader of the feed gets them, oldest first."""
         first = self.cursor - len(self.entries) + 1
         return [
-            _as_json(Change(cursor=cursor, applied_at=self.applied_at, **_builtin(entry)))
+            _as_json(
+                cursor,
+                entry.kind,
+                entry.user_id,
+                entry.version,
+                entry.changed_at,
+                self.applied_at,
+                _builtin(entry.after),
+                _builtin(entry.before),
+            )
             for cursor, entry in enumerate(self.entries, start=first)
         ]
-
-
-def _builtin(entry: Entry) -> dict[str, Any]:
-    """The entry with the users as JSON has them: as a reader will find it stored."""
-    users = {name: msgspec.to_builtins(getattr(entry, name)) for name in ("after", "before")}
-    return {**entry._asdict(), **users}
 
 
 class Slice(NamedTuple):
@@ -80,8 +91,8 @@ appended AS (
     SELECT newest.cursor + position, kind, user_id, version, changed_at, %s, after, before
     FROM newest, ROWS FROM (
         json_to_recordset(%s) AS (
-            kind text, user_id uuid, version bigint, changed_at timestamptz, after jsonb,
-            before jsonb
+            kind text, user_id uuid, version bigint, changed_at timestamptz, after text,
+            before text
         )
     ) WITH ORDINALITY AS entry(kind, user_id, version, changed_at, after, before, position)
     RETURNING cursor
@@ -98,7 +109,7 @@ def append(entries: Sequence[Entry]) -> Told:
     now = timezone.now()
     if not entries:
         return Told(entries, 0, now)
-    rows = msgspec.json.encode([entry._asdict() for entry in entries]).decode()
+    rows = msgspec.json.encode(entries).decode()
     with connection.cursor() as cursor:
         cursor.execute(_APPEND, [now, rows])
         return Told(entries, cursor.fetchone()[0], now)
@@ -111,7 +122,7 @@ def newest_cursor() -> int:
 
 def latest(limit: int) -> list[dict[str, Any]]:
     """The newest changes, newest first, as the browser gets them."""
-    return [_as_json(change) for change in Change.objects.order_by("-cursor")[:limit]]
+    return [_read_back(change) for change in Change.objects.order_by("-cursor")[:limit]]
 
 
 def since(cursor: int, *, limit: int) -> Slice:
@@ -122,7 +133,7 @@ def since(cursor: int, *, limit: int) -> Slice:
     rows: Iterable[Change] = (
         Change.objects.filter(cursor__gt=cursor).order_by("cursor")[:limit] if complete else ()
     )
-    changes = [_as_json(change) for change in rows]
+    changes = [_read_back(change) for change in rows]
     return Slice(changes, changes[-1]["cursor"] if changes else cursor, newest, complete)
 
 
@@ -132,17 +143,44 @@ def trim(*, keep: int) -> int:
     return Change.objects.filter(cursor__lte=oldest_kept).delete()[0]
 
 
-def _as_json(change: Change) -> dict[str, Any]:
+def _read_back(change: Change) -> dict[str, Any]:
+    return _as_json(
+        change.cursor,
+        change.kind,
+        change.user_id,
+        change.version,
+        change.changed_at,
+        change.applied_at,
+        None if change.after is None else msgspec.json.decode(change.after),
+        msgspec.json.decode(change.before),
+    )
+
+
+def _as_json(
+    cursor: int,
+    kind: str,
+    user_id: UUID,
+    version: int,
+    changed_at: datetime,
+    applied_at: datetime,
+    user: dict[str, Any] | None,
+    before: dict[str, Any],
+) -> dict[str, Any]:
     return {
-        "cursor": change.cursor,
-        "kind": str(change.kind),
-        "user_id": str(change.user_id),
-        "version": change.version,
-        "changed_at": _rfc3339(change.changed_at),
-        "applied_at": _rfc3339(change.applied_at),
-        "user": change.after,
-        "before": change.before,
+        "cursor": cursor,
+        "kind": str(kind),
+        "user_id": str(user_id),
+        "version": version,
+        "changed_at": _rfc3339(changed_at),
+        "applied_at": _rfc3339(applied_at),
+        "user": user,
+        "before": before,
     }
+
+
+def _builtin(value: Any) -> Any:
+    """The value as a reader finds it once it has been stored."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _rfc3339(moment: datetime) -> str:

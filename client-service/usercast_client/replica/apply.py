@@ -5,8 +5,9 @@ the tombstone is dropped. One transaction and a fixed number of statements, howe
 (but for deletions, where Django follows what points at the users).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -34,7 +35,7 @@ class Row(NamedTuple):
     last_name: str
     is_active: bool
     date_joined: datetime
-    groups: list[str]
+    groups: tuple[str, ...]
 
 
 class Applied(NamedTuple):
@@ -58,8 +59,9 @@ def apply(changes: Sequence[UserChange]) -> Applied:
     newest = _newest_of_each(changes)
     with transaction.atomic():
         feed.lock()
-        rows = _rows(newest.values())
-        tombstones = _tombstones(newest)
+        ids = [str(user_id) for user_id in newest]
+        rows = _rows(ids, newest.values())
+        tombstones = _tombstones(ids)
         fresh = [change for change in newest.values() if _is_news(change, rows, tombstones)]
         gone = [change for change in fresh if change.is_deletion]
         kept = _delete(gone, rows)
@@ -69,11 +71,11 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         # Parked, sent again, and parked again: nothing has changed.
         states = [change for change in states if not _changes_nothing(change, rows, names.given)]
         _park(names.parked)
-        _upsert([_shown(change, names.given) for change in states])
+        shown = [_shown(change, names.given[change.user_id]) for change in states]
+        _upsert(shown)
         _forget({change.user_id for change in states}, tombstones)
         _record_clashes([*gone, *states], names)
-        entries = _deletion_entries(gone, rows, kept) + _state_entries(states, rows, names.given)
-        told = feed.append(entries)
+        told = feed.append([*_of_the_gone(gone, rows, kept), *_of_the_living(shown, rows)])
     return Applied(told, stale=len(changes) - len(gone) - len(states))
 
 
@@ -95,20 +97,19 @@ WHERE id = ANY(%s::uuid[]) OR username = ANY(%s)
 """
 
 
-def _rows(changes: Iterable[UserChange]) -> dict[UUID, Row]:
+def _rows(ids: list[str], changes: Iterable[UserChange]) -> dict[UUID, Row]:
     """The rows the changes are about, and those holding a username that a change brings."""
-    ids = [str(change.user_id) for change in changes]
     usernames = [change.data.username for change in changes if isinstance(change.data, UserState)]
     with connection.cursor() as cursor:
         cursor.execute(_ROWS, [ids, usernames])
-        return {row[0]: Row(*row) for row in cursor.fetchall()}
+        return {row[0]: Row._make((*row[:-1], tuple(row[-1]))) for row in cursor.fetchall()}
 
 
-def _tombstones(user_ids: Iterable[UUID]) -> dict[UUID, int]:
+def _tombstones(ids: list[str]) -> dict[UUID, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT user_id, version FROM replica_tombstone WHERE user_id = ANY(%s::uuid[])",
-            [[str(user_id) for user_id in user_ids]],
+            [ids],
         )
         return dict(cursor.fetchall())
 
@@ -193,11 +194,10 @@ WHERE replica.version <= excluded.version
 """
 
 
-def _upsert(states: Sequence[dict[str, Any]]) -> None:
-    if not states:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(_UPSERT, [msgspec.json.encode(states).decode()])
+def _upsert(users: Sequence[feed.Shown]) -> None:
+    if users:
+        with connection.cursor() as cursor:
+            cursor.execute(_UPSERT, [msgspec.json.encode(users).decode()])
 
 
 def _forget(user_ids: set[UUID], tombstones: dict[UUID, int]) -> None:
@@ -209,8 +209,9 @@ def _forget(user_ids: set[UUID], tombstones: dict[UUID, int]) -> None:
 
 
 def _record_clashes(fresh: Sequence[UserChange], names: Names) -> None:
-    settled = [change.user_id for change in fresh if change.user_id not in names.clashes]
-    Clash.objects.filter(user_id__in=settled).delete()
+    if Clash.objects.exists():
+        settled = [change.user_id for change in fresh if change.user_id not in names.clashes]
+        Clash.objects.filter(user_id__in=settled).delete()
     Clash.objects.bulk_create(
         [
             Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
@@ -226,69 +227,53 @@ def _record_clashes(fresh: Sequence[UserChange], names: Names) -> None:
 # What the feed tells.
 
 
-def _state_entries(
-    states: Sequence[UserChange], rows: dict[UUID, Row], given: dict[UUID, str]
-) -> list[feed.Entry]:
-    entries = []
-    for change in states:
-        row = rows.get(change.user_id)
-        after = _shown(change, given)
-        if row is None:
-            entries.append(_entry(Change.Kind.CREATED, change, after=after, before={}))
-        else:
-            entries.append(
-                _entry(Change.Kind.UPDATED, change, after=after, before=_replaced(row, after))
-            )
-    return entries
+def _of_the_living(users: Sequence[feed.Shown], rows: dict[UUID, Row]) -> Iterator[feed.Entry]:
+    for user in users:
+        row = rows.get(user.id)
+        kind = Change.Kind.CREATED if row is None else Change.Kind.UPDATED
+        before = {} if row is None else _replaced(row, user)
+        yield feed.Entry(kind, user.id, user.version, user.changed_at, user, before)
 
 
-def _deletion_entries(
+def _of_the_gone(
     gone: Sequence[UserChange], rows: dict[UUID, Row], kept: set[UUID]
-) -> list[feed.Entry]:
+) -> Iterator[feed.Entry]:
     """The deletion of somebody never seen here is not told."""
-    entries = []
     for change in gone:
         row = rows.get(change.user_id)
         if row is None:
             continue
-        held = _held(row)
+        told = (change.user_id, change.version, change.changed_at)
         if change.user_id in kept:
-            now = {"version": change.version, "changed_at": change.changed_at, "is_active": False}
-            after = {"id": row.id, **held, **now}
-            before = _replaced(row, after)
-            entries.append(_entry(Change.Kind.UPDATED, change, after=after, before=before))
+            after = _deactivated(row, change)
+            yield feed.Entry(Change.Kind.UPDATED, *told, after, _replaced(row, after))
         else:
-            entries.append(_entry(Change.Kind.DELETED, change, after=None, before=held))
-    return entries
-
-
-def _entry(
-    kind: Change.Kind,
-    change: UserChange,
-    *,
-    after: dict[str, Any] | None,
-    before: dict[str, Any],
-) -> feed.Entry:
-    return feed.Entry(kind.value, change.user_id, change.version, change.changed_at, after, before)
+            yield feed.Entry(Change.Kind.DELETED, *told, None, _held(row))
 
 
 def _held(row: Row) -> dict[str, Any]:
     return dict(zip(STATE_FIELDS, row[3:], strict=True))
 
 
-def _replaced(row: Row, after: dict[str, Any]) -> dict[str, Any]:
+_state_of = attrgetter(*STATE_FIELDS)
+
+
+def _replaced(row: Row, after: feed.Shown) -> dict[str, Any]:
     """The values of the row that are others now; a placeholder is nobody's name."""
-    return {
-        name: value
-        for name, value in _held(row).items()
-        if value != after[name] and value != placeholder(row.id)
-    }
+    values = zip(STATE_FIELDS, row[3:], _state_of(after), strict=True)
+    replaced = {name: old for name, old, new in values if old != new}
+    if replaced.get("username") == placeholder(row.id):
+        del replaced["username"]
+    return replaced
 
 
-def _shown(change: UserChange, given: dict[UUID, str]) -> dict[str, Any]:
-    """A state in the contract's fields, under the username given here."""
+def _shown(change: UserChange, username: str) -> feed.Shown:
+    """A state under the username given here."""
     state = msgspec.structs.asdict(change.data)
-    state["groups"] = list(state["groups"])
-    state["username"] = given[change.user_id]
-    state["changed_at"] = change.changed_at
-    return state
+    state["username"] = username
+    return feed.Shown(**state, changed_at=change.changed_at)
+
+
+def _deactivated(row: Row, change: UserChange) -> feed.Shown:
+    held = {**_held(row), "is_active": False}
+    return feed.Shown(id=row.id, version=change.version, changed_at=change.changed_at, **held)

@@ -26,6 +26,8 @@ class UserQuerySet(models.QuerySet["User"]):
     """
 
     def update(self, **kwargs: Any) -> int:
+        if not {"id", "pk"}.isdisjoint(kwargs):
+            raise TypeError("A user's id never changes: the clients know them by it.")
         if REPLICATED_FIELDS.isdisjoint(kwargs) or self.query.is_sliced:
             return super().update(**kwargs)
         with transaction.atomic(using=self.db, savepoint=False):

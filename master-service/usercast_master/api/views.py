@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models.functions import Collate
 from rest_framework import viewsets
 from rest_framework.mixins import (
     CreateModelMixin,
@@ -51,7 +53,7 @@ class UserViewSet(
         users: QuerySet[User] = (
             User.objects.filter(replicated())
             .annotate(version=Subquery(version))
-            .prefetch_related("groups")
+            .prefetch_related(Prefetch("groups", Group.objects.order_by(Collate("name", "C"))))
             .order_by("username")
         )
         if self.action == "partial_update":
