@@ -91,6 +91,7 @@ lock: $(VENV)/.ready ## Renew every lock file
 .PHONY: clean
 clean: ## Stop a demo and remove all its state
 	@if [ -x $(BIN)/python ]; then python -m embedded.clean; fi
+	@rm -rf .bench .chaos
 
 .PHONY: distclean
 distclean: clean ## Remove the development environments too

@@ -12,14 +12,14 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from django.contrib.auth.models import Group
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from usercast import aws
 from usercast.contract import UserGone, UserState
 from usercast.errors import PublishFailed
 from usercast_master.accounts.models import User
-from usercast_master.outbox import publisher, status, topic
+from usercast_master.outbox import lease, packing, publisher, status, topic
 from usercast_master.outbox.models import OutboxEntry
 
 Deliveries = Callable[[], list]
@@ -85,7 +85,7 @@ def test_deactivation_overtakes_a_bulk_write(deliveries: Deliveries) -> None:
     users = User.objects.bulk_create([User(username=f"user{i}") for i in range(20)])
     users[11].is_active = False
     users[11].save()
-    [first, *_] = publisher.claim(limit=1, lease_seconds=60)
+    [first, *_] = lease.claim(limit=1, lease_seconds=60)
     assert first.user_id == str(users[11].pk)
 
 
@@ -112,8 +112,8 @@ def test_message_never_exceeds_64_kib() -> None:
         for i in range(200)
     ]
     User.objects.bulk_create(users)
-    claims = publisher.claim(limit=500, lease_seconds=60)
-    parcels = list(publisher.pack(publisher.read(claims), backlog=False, refused=[]))
+    claims = lease.claim(limit=500, lease_seconds=60)
+    parcels = list(packing.pack(publisher.read(claims), backlog=False, refused=[]))
     assert len(parcels) > 1
     assert all(parcel.message.size_bytes <= 64 * 1024 for parcel in parcels)
     assert sum(len(parcel.readings) for parcel in parcels) == 200
@@ -121,7 +121,7 @@ def test_message_never_exceeds_64_kib() -> None:
 
 def test_state_is_never_older_than_its_version(deliveries: Deliveries) -> None:
     user = User.objects.create(username="ann")
-    claims = publisher.claim(limit=10, lease_seconds=60)
+    claims = lease.claim(limit=10, lease_seconds=60)
     user.first_name = "newer"
     user.save()
     [reading] = publisher.read(claims)
@@ -135,28 +135,28 @@ def test_state_is_never_older_than_its_version(deliveries: Deliveries) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_publishers_never_hold_the_same_entry() -> None:
     User.objects.bulk_create([User(username=f"user{i}") for i in range(10)])
-    first = publisher.claim(limit=6, lease_seconds=60)
-    second = publisher.claim(limit=6, lease_seconds=60)
+    first = lease.claim(limit=6, lease_seconds=60)
+    second = lease.claim(limit=6, lease_seconds=60)
     assert (len(first), len(second)) == (6, 4)
     assert not {c.user_id for c in first} & {c.user_id for c in second}
 
 
 def test_lease_of_a_killed_publisher_runs_out() -> None:
     User.objects.create(username="ann")
-    assert publisher.claim(limit=1, lease_seconds=60)
-    assert not publisher.is_due()
+    assert lease.claim(limit=1, lease_seconds=60)
+    assert not lease.is_due()
     OutboxEntry.objects.update(claimed_until=timezone.now() - timedelta(seconds=1))
-    assert publisher.is_due()
-    assert publisher.claim(limit=1, lease_seconds=60)
+    assert lease.is_due()
+    assert lease.claim(limit=1, lease_seconds=60)
 
 
 def test_late_publisher_gives_back_no_lease_but_its_own() -> None:
     User.objects.create(username="ann")
-    late = publisher.claim(limit=1, lease_seconds=60)
+    late = lease.claim(limit=1, lease_seconds=60)
     OutboxEntry.objects.update(claimed_until=timezone.now() - timedelta(seconds=1))
-    publisher.claim(limit=1, lease_seconds=60)
+    lease.claim(limit=1, lease_seconds=60)
     publisher.settle(publisher.Outcome([], []), late)
-    assert not publisher.is_due(), "the second publisher's lease was given away"
+    assert not lease.is_due(), "the second publisher's lease was given away"
 
 
 def test_sns_away_frees_everything_and_loses_nothing(
@@ -171,7 +171,7 @@ def test_sns_away_frees_everything_and_loses_nothing(
         patch.setattr(aws.sns(), "publish_batch", away)
         with pytest.raises(PublishFailed):
             publisher.publish_pending()
-    assert publisher.is_due()
+    assert lease.is_due()
     assert publisher.publish_pending() == 5
     assert sum(len(changes) for _, changes in deliveries()) == 5
 
@@ -217,7 +217,7 @@ def test_refused_message_waits_while_the_others_arrive(
 ) -> None:
     """Each message of a call is settled by itself."""
     users = [User.objects.create(username=name) for name in ("bad", "good")]
-    monkeypatch.setattr(publisher, "MAX_CHANGES_PER_MESSAGE", 1)
+    monkeypatch.setattr(packing, "MAX_CHANGES_PER_MESSAGE", 1)
     refusing(lambda text: '"bad"' in text, our_fault=False)
     before = timezone.now()
     assert publisher.publish_pending() == 1
@@ -230,7 +230,7 @@ def test_refused_message_waits_while_the_others_arrive(
 
 def test_waits_double_up_to_five_minutes_with_jitter() -> None:
     for attempts, longest in [(0, 1), (1, 2), (4, 16), (20, 300), (10_000, 300)]:
-        waits = {publisher._backoff_seconds(attempts) for _ in range(50)}
+        waits = {lease.backoff_seconds(attempts) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
@@ -248,7 +248,7 @@ def test_one_that_spoils_its_message_is_found_and_parked_and_the_others_arrive(
         publisher.publish_pending()
     [parked] = OutboxEntry.objects.exclude(parked_reason="")
     assert (parked.user_id, parked.parked_reason) == (bad.pk, "Refused: no")
-    assert not publisher.is_due()
+    assert not lease.is_due()
     assert len({c.user_id for _, changes in deliveries() for c in changes}) == 19
 
 
@@ -284,7 +284,7 @@ def test_change_too_large_for_any_message_is_parked_and_the_others_arrive(
     assert publisher.publish_pending() == 1
     parked = OutboxEntry.objects.get(user_id=large.pk)
     assert "SNS takes" in parked.parked_reason
-    assert not publisher.is_due()
+    assert not lease.is_due()
     [(_, [change])] = deliveries()
     assert change.user_id == small.pk
 
@@ -316,7 +316,7 @@ def test_what_no_client_could_read_is_parked_with_its_field(deliveries: Deliveri
 def test_call_refused_for_one_message_goes_message_by_message(
     monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
 ) -> None:
-    monkeypatch.setattr(publisher, "MAX_CHANGES_PER_MESSAGE", 1)
+    monkeypatch.setattr(packing, "MAX_CHANGES_PER_MESSAGE", 1)
     users = [User.objects.create(username=f"user{i}") for i in range(4)]
     real = aws.sns().publish_batch
 
@@ -343,7 +343,7 @@ def test_call_refused_for_another_reason_leaves_all_due(
     monkeypatch.setattr(aws.sns(), "publish_batch", refuse)
     with pytest.raises(PublishFailed, match=code):
         publisher.publish_pending()
-    assert publisher.is_due()
+    assert lease.is_due()
     assert OutboxEntry.objects.get().attempts == 0
 
 
@@ -354,7 +354,7 @@ def test_no_message_has_more_attributes_than_sns_hands_on(
     monkeypatch.setattr(topic, "MAX_ATTRIBUTES", 2)
     with pytest.raises(AssertionError, match="attributes"):
         publisher.publish_pending()
-    assert publisher.is_due(), "nothing was lost by it"
+    assert lease.is_due(), "nothing was lost by it"
 
 
 def test_sending_stops_in_time_for_the_lease(
@@ -362,12 +362,31 @@ def test_sending_stops_in_time_for_the_lease(
 ) -> None:
     User.objects.bulk_create([User(username=f"user{i}") for i in range(5)])
     monkeypatch.setattr(publisher, "SENDING_SECONDS", -1.0)
-    claims = publisher.claim(limit=10, lease_seconds=60)
+    claims = lease.claim(limit=10, lease_seconds=60)
     outcome = publisher.Outcome([], [])
     publisher._publish(claims, outcome, deadline=time.monotonic() - 1)
     publisher.settle(outcome, claims)
     assert outcome == ([], [])
-    assert publisher.is_due(), "what was not sent is free again"
+    assert lease.is_due(), "what was not sent is free again"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_break_of_the_database_does_not_make_the_claims_wait_for_their_lease(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    """Between sending and settling; what was sent is recorded all the same."""
+    User.objects.create(username="ann")
+    real, breaks = publisher.settle, [OperationalError("reset"), InterfaceError("closed")]
+
+    def settle(*args: object) -> None:
+        if breaks:
+            raise breaks.pop()
+        real(*args)
+
+    monkeypatch.setattr(publisher, "settle", settle)
+    monkeypatch.setattr(publisher, "SETTLE_AGAIN_SECONDS", 0.01)
+    assert publisher.publish_pending() == 1
+    assert due() == 0
 
 
 def test_backlog_asks_for_help_once(
@@ -385,7 +404,7 @@ def test_who_changes_all_the_time_is_not_overtaken_for_ever() -> None:
     User.objects.create(username="second")
     first.email = "changed@after.org"
     first.save()
-    [claimed] = publisher.claim(limit=1, lease_seconds=60)
+    [claimed] = lease.claim(limit=1, lease_seconds=60)
     assert (claimed.user_id, claimed.version) == (str(first.pk), 2)
 
 

@@ -1,9 +1,10 @@
-"""The master's Celery application; its one task publishes the outbox."""
+"""The master's Celery application; its tasks publish the outbox and audit it."""
 
+import gc
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init
+from celery.signals import setup_logging, worker_init, worker_ready
 
 from usercast import startup, topology
 
@@ -22,6 +23,12 @@ def check_dependencies(**_kwargs: Any) -> None:
     with startup.one_clear_line():
         startup.require_database()
         topology.require_topic(settings.USERCAST_TOPIC_ARN)
+
+
+@worker_ready.connect
+def keep_what_is_loaded(**_kwargs: Any) -> None:
+    """What is loaded by now stays: no garbage collection need look at it again."""
+    gc.freeze()
 
 
 @setup_logging.connect

@@ -137,6 +137,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 5,
     "socket_keepalive": True,
 }
+# The publishing task looks after its connection itself; Celery would make a new one for each task.
+CELERY_DB_REUSE_MAX = 1_000_000
 CELERY_BEAT_SCHEDULE = {
     "sweep": {
         "task": "usercast_master.outbox.tasks.publish_outbox",

@@ -23,7 +23,7 @@ from embedded.errors import CommandFailed
 
 ROWS = 200_000
 DISMISSALS = 20
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.3
 AIM_SECONDS = 2
 
 _IMPORT = f"""

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from bisect import bisect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,13 +103,26 @@ def _legs(
 ) -> dict[str, list[float]]:
     if missing := changed.keys() - framed.keys():
         raise BenchFailed(f"{len(missing)} changes came to the browser by no frame of their own.")
+    received = _received(applied)
+
+    def between(start: dict[str, float], end: dict[str, float]) -> list[float]:
+        return [end[word] - start[word] for word in changed]
+
     return {
-        "commit → committed on the client": [applied[word] - changed[word] for word in changed],
-        "committed on the client → browser frame": [
-            framed[word] - applied[word] for word in changed
-        ],
-        "commit → browser frame": [framed[word] - changed[word] for word in changed],
+        "commit → received by the client's poller": between(changed, received),
+        "received → committed on the client": between(received, applied),
+        "commit → committed on the client": between(changed, applied),
+        "committed on the client → browser frame": between(applied, framed),
+        "commit → browser frame": between(changed, framed),
     }
+
+
+def _received(applied: dict[str, float]) -> dict[str, float]:
+    """When the poller had each change in hand: its last receive before the commit."""
+    receives = [
+        call.at for call in calls.since(0) if call.operation == "ReceiveMessage" and call.messages
+    ]
+    return {word: receives[bisect(receives, at) - 1] for word, at in applied.items()}
 
 
 @contextmanager

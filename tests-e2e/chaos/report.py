@@ -1,10 +1,10 @@
 """What a run has shown: a table for people, and the same as JSON."""
 
+import dataclasses
 import json
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chaos.settle import OnItsWay
+from chaos.system import Ending
 from chaos.watch import Recovery
 from usercast.invariants import Violation
 
@@ -21,7 +22,7 @@ from usercast.invariants import Violation
 MAX_VIOLATIONS_SHOWN = 20
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Result:
     """One run.
 
@@ -35,7 +36,7 @@ class Result:
         applied: by client, changes that its feed told.
         dropped: by client, changes that its poller dropped as old, from its log.
         doubles: by client, messages handed to its poller again by the shaking, from its log.
-        ended: processes that ended by themselves, by name and exit status.
+        ended: processes that ended by themselves.
         left: what had not arrived in the end.
     """
 
@@ -49,7 +50,7 @@ class Result:
     applied: Mapping[str, int]
     dropped: Mapping[str, int]
     doubles: Mapping[str, int]
-    ended: Mapping[str, int]
+    ended: Sequence[Ending]
     left: OnItsWay
     violations: Mapping[str, Sequence[Violation]]
 
@@ -104,7 +105,7 @@ class Result:
             "applied": dict(self.applied),
             "dropped": dict(self.dropped),
             "doubles": dict(self.doubles),
-            "ended": dict(self.ended),
+            "ended": [dataclasses.asdict(ending) for ending in self.ended],
             "left": str(self.left),
             "lost": self.lost,
             "violations": {
@@ -136,6 +137,9 @@ def show(result: Result, console: Console) -> None:
         style="dim",
     )
     console.print(_totals(result))
+    for ending in result.ended:
+        if not ending.is_expected:
+            console.print(f"The last words of {ending.name}:\n{ending.last_words}")
     for name, found in result.violations.items():
         _show_violations(name, found, console)
     if not result.left.has_arrived:
@@ -165,7 +169,7 @@ def _totals(result: Result) -> Table:
         "changes applied": _listed(result.applied),
         "duplicates and stale": _listed(result.dropped),
         "messages given twice": _listed(result.doubles),
-        "ended by themselves": _listed(result.ended) or "none",
+        "ended by themselves": _listed(_by_status(result.ended)) or "none",
         "settled after": f"{result.settle_seconds:.1f} s",
         "lost": str(result.lost),
         "violations": str(sum(map(len, result.violations.values()))),
@@ -186,6 +190,10 @@ def _show_violations(name: str, found: Sequence[Violation], console: Console) ->
         console.print(f"  {violation.wrong}: {violation.user_id or ''} {violation.detail}")
     if len(found) > MAX_VIOLATIONS_SHOWN:
         console.print(f"  … and {len(found) - MAX_VIOLATIONS_SHOWN} more")
+
+
+def _by_status(endings: Sequence[Ending]) -> Mapping[str, int]:
+    return Counter(f"{ending.name} (status {ending.status})" for ending in endings)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

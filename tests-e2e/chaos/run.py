@@ -178,10 +178,7 @@ class Run:
             applied={name: len(feed) for name, feed in self._watch.feeds.items()},
             dropped={name: self._logged(name, "applied", "stale") for name in CLIENTS},
             doubles={name: self._logged(name, "shaken", "doubles") for name in CLIENTS},
-            ended={
-                f"{name} (status {status})": count
-                for (name, status), count in self._system.supervisor.ended.items()
-            },
+            ended=self._system.supervisor.ended,
             left=left,
             violations=judged(self._system, self._watch, queues),
         )

@@ -4,11 +4,11 @@ The harness speaks to the servers directly, so that it can look whatever is cut 
 """
 
 import dataclasses
+import os
 import shlex
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -151,6 +151,20 @@ class System(Deployment):
         return next((server for server in self.servers.all if server.name == target), None)
 
 
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """A process that ended by itself: how, and what it had logged last."""
+
+    name: str
+    status: int | None
+    last_words: str
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it found a dependency cut off when it started."""
+        return self.status == os.EX_CONFIG
+
+
 class Supervisor(threading.Thread):
     """Starts a process again that has ended by itself, as any process manager would.
 
@@ -164,8 +178,8 @@ class Supervisor(threading.Thread):
         self._held: set[str] = set()
         self._lock = threading.Lock()
         self._over = threading.Event()
-        #: How often each process ended by itself, by name and exit status.
-        self.ended: Counter[tuple[str, int | None]] = Counter()
+        #: Every end that nobody wanted.
+        self.ended: list[Ending] = []
 
     def run(self) -> None:
         """Look every 0.5 s, until closed."""
@@ -194,7 +208,7 @@ class Supervisor(threading.Thread):
         with self._lock, suppress(StackError):
             process = self._system.process(name)
             if name not in self._held and not process.running:
-                self.ended[name, process.returncode] += 1
+                self.ended.append(Ending(name, process.returncode, process.tail()))
                 process.start()
 
 

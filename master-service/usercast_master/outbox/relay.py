@@ -10,7 +10,7 @@ from django.db import Error, close_old_connections
 from usercast.errors import PublishFailed
 from usercast.lifecycle import Stop
 from usercast.postgres import listen
-from usercast_master.outbox import publisher
+from usercast_master.outbox import lease, publisher
 from usercast_master.outbox.capture import CHANNEL
 from usercast_master.outbox.tasks import enqueue
 
@@ -27,7 +27,7 @@ def run(stop: Stop) -> None:
     for payloads in listen(CHANNEL, stop=stop, idle_seconds=IDLE_SECONDS):
         close_old_connections()
         try:
-            if (payloads or publisher.is_due()) and not enqueue():
+            if (payloads or lease.is_due()) and not enqueue():
                 _publish_here()
         except Error as error:
             log.warning("outbox_unreachable", reason=" ".join(str(error).split()))

@@ -2,6 +2,7 @@
 
 import redis
 import structlog
+from django.db import Error, close_old_connections
 from kombu.exceptions import OperationalError
 
 from usercast.errors import PublishFailed
@@ -20,10 +21,13 @@ def publish_outbox() -> None:
 
     A failure costs nothing: the entries stay due for the next run.
     """
+    close_old_connections()
     try:
         publisher.publish_pending(on_backlog=enqueue)
     except PublishFailed as error:
         log.warning("publish_failed", reason=str(error))
+    except Error as error:
+        log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
 
 
 def enqueue() -> bool:
@@ -39,4 +43,5 @@ def enqueue() -> bool:
 @app.task(ignore_result=True)
 def audit_outbox() -> None:
     """Mark the users who were changed past Django, so that the clients hear of them."""
+    close_old_connections()
     log.info("outbox_audited", marked=audit.mark())

@@ -1,3 +1,4 @@
+import gc
 from typing import Any
 
 from django.conf import settings
@@ -19,4 +20,6 @@ class Command(BaseCommand):
         require_database()
         # Unlike a web request's, this process's threads stay, and so may their connections.
         connection.settings_dict["CONN_MAX_AGE"] = CONNECTION_SECONDS
+        # What is loaded by now stays: no garbage collection need look at it again.
+        gc.freeze()
         poller.run(stop, client=settings.USERCAST_CLIENT)
