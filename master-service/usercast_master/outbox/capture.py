@@ -28,15 +28,11 @@ class Priority(IntEnum):
     BULK = 2  # one of many in a bulk write
 
 
-#: ``{changes}`` selects user_id, deleted and priority, each user once.
 _RAISE = """
 INSERT INTO outbox_entry AS entry
     (user_id, version, published_version, changed_at, owed_since, deleted_at, priority, attempts,
      parked_reason)
-SELECT user_id, 1, 0, clock_timestamp(), clock_timestamp(),
-       CASE WHEN deleted THEN clock_timestamp() END, priority, 0, ''
-FROM ({changes}) AS change
-ORDER BY user_id  -- two bulk writes lock their entries in one order
+{rows}
 ON CONFLICT (user_id) DO UPDATE SET
     version = entry.version + 1,
     changed_at = excluded.changed_at,
@@ -55,13 +51,23 @@ ON CONFLICT (user_id) DO UPDATE SET
     END
 """
 
-_MARK_ONE = f"""
-{_RAISE.format(changes="SELECT %s::uuid AS user_id, %s AS deleted, %s AS priority")}
-RETURNING pg_notify('{CHANNEL}', '')
+_ONE_ROW = """
+VALUES (%s, 1, 0, clock_timestamp(), clock_timestamp(), CASE WHEN %s THEN clock_timestamp() END,
+        %s, 0, '')
 """
 
+#: ``{changes}`` selects user_id, deleted and priority, each user once.
+_MANY_ROWS = """
+SELECT user_id, 1, 0, clock_timestamp(), clock_timestamp(),
+       CASE WHEN deleted THEN clock_timestamp() END, priority, 0, ''
+FROM ({changes}) AS change
+ORDER BY user_id  -- two bulk writes lock their entries in one order
+"""
+
+_MARK_ONE = f"{_RAISE.format(rows=_ONE_ROW)} RETURNING pg_notify('{CHANNEL}', '')"
+
 _MARK_MANY = f"""
-WITH marked AS ({_RAISE} RETURNING user_id),
+WITH marked AS ({_RAISE.format(rows=_MANY_ROWS)} RETURNING user_id),
 woken AS (SELECT pg_notify('{CHANNEL}', '') FROM (SELECT FROM marked LIMIT 1) AS any_marked)
 SELECT count(*) FROM marked, (SELECT count(*) FROM woken) AS told
 """
