@@ -168,6 +168,15 @@ def test_redis_alone_away_the_relay_publishes_itself(
     arrives(user["id"], user)
 
 
+def test_workers_away_the_relay_publishes_itself(
+    system: Deployment, master: Api, arrives: Arrives, everything_runs: None
+) -> None:
+    """The broker takes the tasks, and nobody does them."""
+    system.stop("master-worker")
+    user = master.create()
+    arrives(user["id"], user)
+
+
 def test_database_restarted_everything_goes_on(
     system: Deployment, master: Api, arrives: Arrives
 ) -> None:

@@ -261,8 +261,11 @@ def test_save_by_key_alone_is_compared_with_the_row(ann: User) -> None:
     assert entry(ann).deleted_at is not None
 
 
-def test_new_change_does_not_wait_out_an_earlier_refusal(ann: User) -> None:
-    OutboxEntry.objects.update(attempts=3, claimed_until=timezone.now() + timedelta(minutes=5))
+@pytest.mark.parametrize("attempts", [0, 3], ids=["being sent", "refused"])
+def test_new_change_waits_for_no_earlier_one(ann: User, attempts: int) -> None:
+    """A publisher that was killed while sending cannot hold up the dismissal that follows."""
+    later = timezone.now() + timedelta(minutes=5)
+    OutboxEntry.objects.update(attempts=attempts, claimed_until=later)
     ann.delete()
     assert OutboxEntry.objects.get().claimed_until is None
 

@@ -52,6 +52,17 @@ def test_broker_away_the_relay_publishes_itself(
     eventually(lambda: published, within=5)
 
 
+def test_no_worker_does_it_the_relay_publishes_itself(
+    monkeypatch: pytest.MonkeyPatch, running_relay: None
+) -> None:
+    published: list[bool] = []
+    monkeypatch.setattr(publish_outbox, "apply_async", lambda **_options: None)
+    monkeypatch.setattr(publisher, "publish_pending", lambda: published.append(True))
+    monkeypatch.setattr(relay, "NEGLECTED_SECONDS", 0.5)
+    User.objects.create(username="ann")
+    eventually(lambda: published, within=10)
+
+
 def test_relay_looks_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was marked before it listened is found by its first look."""
     User.objects.create(username="ann")

@@ -37,8 +37,9 @@ ON CONFLICT (user_id) DO UPDATE SET
     version = entry.version + 1,
     changed_at = excluded.changed_at,
     deleted_at = excluded.deleted_at,
-    -- A new change does not wait out what an earlier one was refused for.
-    claimed_until = CASE WHEN entry.attempts = 0 THEN entry.claimed_until END,
+    -- A new change waits neither for the sending of an earlier one, which its publisher may not
+    -- live to settle, nor for what that was refused for.
+    claimed_until = NULL,
     attempts = 0,
     parked_reason = '',
     owed_since = CASE

@@ -93,10 +93,16 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     return sorted(claims, key=lambda claim: (claim.priority, claim.changed_at))
 
 
-def is_due() -> bool:
-    """Whether any entry waits to be published now."""
+def is_due(*, for_seconds: float = 0.0) -> bool:
+    """Whether any entry waits to be published now, and has done so for this long."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT EXISTS (SELECT FROM outbox_entry WHERE {_DUE})")
+        cursor.execute(
+            f"""SELECT EXISTS (
+                SELECT FROM outbox_entry
+                WHERE {_DUE} AND owed_since <= clock_timestamp() - %s * interval '1 second'
+            )""",
+            [for_seconds],
+        )
         return bool(cursor.fetchone()[0])
 
 

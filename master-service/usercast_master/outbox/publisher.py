@@ -31,11 +31,11 @@ log = structlog.get_logger(__name__)
 
 CLAIM_LIMIT = 2000
 #: How long a killed publisher's entries wait for another one.
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 20.0
 #: No message is sent later than this after its claim, so that the last one (``aws.sns`` answers or
-#: fails within 14 s) is through before the lease ends. Beyond it, another publisher could send the
+#: fails within 12 s) is through before the lease ends. Beyond it, another publisher could send the
 #: same again: work, not harm.
-SENDING_SECONDS = 15.0
+SENDING_SECONDS = 8.0
 #: How long a database that went away meanwhile is waited for, to record what was sent.
 SETTLING_SECONDS = 8.0
 SETTLE_AGAIN_SECONDS = 0.25

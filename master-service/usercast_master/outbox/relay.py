@@ -1,8 +1,10 @@
 """The relay: hears NOTIFY when a change commits, and has ``outbox.tasks`` publish it at once.
 
 The notification is only a wake-up; the table is the truth. So the relay also looks by itself every
-few seconds, and when the broker cannot take the task it publishes on its own.
+few seconds; and when the broker cannot take the task, or no worker does it, it publishes itself.
 """
+
+import time
 
 import structlog
 from django.db import Error, close_old_connections
@@ -19,16 +21,24 @@ log = structlog.get_logger(__name__)
 IDLE_SECONDS = 3.0
 #: Under load, notifications of this long share one task; a lone one is passed on at once.
 COALESCE_SECONDS = 0.02
+#: A change that waits so long though nobody sends it: the workers are away, or have too much.
+NEGLECTED_SECONDS = 5.0
 
 
 def run(stop: Stop) -> None:
-    """Relay until asked to stop; outlives PostgreSQL, Redis and SNS going away."""
+    """Relay until asked to stop; outlives PostgreSQL, Redis, SNS and the workers going away."""
     log.info("relay_started")
+    looked_at = time.monotonic()
     for payloads in listen(CHANNEL, stop=stop, idle_seconds=IDLE_SECONDS):
         close_old_connections()
         try:
             if (payloads or lease.is_due()) and not enqueue():
                 _publish_here()
+            elif time.monotonic() - looked_at > NEGLECTED_SECONDS:
+                looked_at = time.monotonic()
+                if lease.is_due(for_seconds=NEGLECTED_SECONDS):
+                    log.warning("outbox_neglected", for_seconds=NEGLECTED_SECONDS)
+                    _publish_here()
         except Error as error:
             log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
         stop.wait(COALESCE_SECONDS)
