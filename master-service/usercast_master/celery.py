@@ -4,7 +4,7 @@ import gc
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_process_init
+from celery.signals import setup_logging, worker_init, worker_ready
 
 from usercast import startup, topology
 
@@ -25,7 +25,7 @@ def check_dependencies(**_kwargs: Any) -> None:
         topology.require_topic(settings.USERCAST_TOPIC_ARN)
 
 
-@worker_process_init.connect
+@worker_ready.connect
 def keep_what_is_loaded(**_kwargs: Any) -> None:
     """What is loaded by now stays: no garbage collection need look at it again."""
     gc.freeze()

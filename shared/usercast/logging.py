@@ -23,6 +23,8 @@ def _shared_processors() -> list[Any]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # In a terminal, the renderer does better.
+        *([] if sys.stderr.isatty() else [structlog.processors.format_exc_info]),
     ]
 
 
@@ -31,7 +33,6 @@ def logging_config(level: int) -> dict[str, Any]:
     structlog.configure(
         processors=[
             *_shared_processors(),
-            structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
