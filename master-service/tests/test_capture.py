@@ -1,11 +1,13 @@
 """Every way to write a user ends in the outbox, in the transaction of the write."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group
 from django.core import serializers
 from django.db import connection, transaction
@@ -319,6 +321,72 @@ def test_group_saved_in_autocommit_marks_its_members() -> None:
     group.name = "new"
     group.save()
     assert version(user) == 3
+
+
+def test_save_and_deletion_through_a_proxy_count(ann: User) -> None:
+    class Person(User):
+        class Meta:
+            proxy = True
+            app_label = "accounts"
+
+    try:
+        person = Person.objects.get(pk=ann.pk)
+        person.first_name = "Ann"
+        person.save()
+        assert version(ann) == 2
+        person.delete()
+        assert version(ann) == 3
+    finally:
+        del apps.all_models["accounts"]["person"]
+        apps.clear_cache()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_group_given_while_the_user_enters_the_scope_counts() -> None:
+    """The marking waits for the other transaction, and sees what it did (a forced race)."""
+    user = User.objects.create(username="ann", is_staff=True)
+    group = Group.objects.create(name="editors")
+
+    def join() -> None:
+        user.groups.add(group)
+        connection.close()
+
+    other = threading.Thread(target=join)
+    with transaction.atomic():
+        user.is_staff = False
+        user.save()
+        other.start()
+        other.join(timeout=0.3)
+        assert other.is_alive(), "the marking did not wait"
+    other.join(timeout=5)
+    assert version(user) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_clock_of_a_user_never_goes_back() -> None:
+    """A marking that waited for a later one has the older clock (a forced race)."""
+    user = User.objects.create(username="ann")
+    waiting, held = threading.Event(), threading.Event()
+
+    def mark_later() -> None:
+        with transaction.atomic():
+            capture.mark_one(user.pk, Priority.SINGLE)
+            held.set()
+            waiting.wait(10)
+            time.sleep(0.2)
+            OutboxEntry.objects.update(changed_at=timezone.now())
+        connection.close()
+
+    other = threading.Thread(target=mark_later)
+    other.start()
+    held.wait(10)
+    waiting.set()
+    with transaction.atomic():
+        capture.mark_one(user.pk, Priority.SINGLE)  # Evaluates its clock, then waits.
+    other.join()
+    final = OutboxEntry.objects.get()
+    assert final.version == 3
+    assert final.changed_at >= final.owed_since + timedelta(seconds=0.2)
 
 
 @pytest.mark.django_db(transaction=True)

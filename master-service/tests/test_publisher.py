@@ -5,8 +5,8 @@ import gzip
 import random
 import string
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -184,14 +184,14 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """SNS, but it answers Failed for each message whose readable text a condition picks."""
     real = aws.sns().publish_batch
 
-    def install(refuse: Refuse, *, our_fault: bool = True) -> None:
+    def install(refuse: Refuse, *, code: str = "InvalidParameter", our_fault: bool = True) -> None:
         def publish_batch(**kwargs: list) -> dict:
             entries = kwargs["PublishBatchRequestEntries"]
             bad = [entry for entry in entries if refuse(readable(entry))]
             good = [entry for entry in entries if entry not in bad]
             answer = real(**{**kwargs, "PublishBatchRequestEntries": good}) if good else {}
             failed = [
-                {"Id": e["Id"], "Code": "Refused", "Message": "no", "SenderFault": our_fault}
+                {"Id": e["Id"], "Code": code, "Message": "no", "SenderFault": our_fault}
                 for e in bad
             ]
             return {**answer, "Failed": failed}
@@ -247,19 +247,50 @@ def test_one_that_spoils_its_message_is_found_and_parked_and_the_others_arrive(
         forget_backoff()
         publisher.publish_pending()
     [parked] = OutboxEntry.objects.exclude(parked_reason="")
-    assert (parked.user_id, parked.parked_reason) == (bad.pk, "Refused: no")
+    assert (parked.user_id, parked.parked_reason) == (bad.pk, "InvalidParameter: no")
     assert not lease.is_due()
     assert len({c.user_id for _, changes in deliveries() for c in changes}) == 19
 
 
-def test_fault_of_snss_own_is_never_a_reason_to_park(
+@pytest.mark.parametrize(
+    ("code", "our_fault"),
+    [("InternalError", False), ("KMSDisabled", True), ("KMSThrottling", True)],
+)
+def test_what_will_pass_is_never_a_reason_to_park(
+    deliveries: Deliveries, refusing: Callable[..., None], code: str, our_fault: bool
+) -> None:
+    """SNS calls it the sender's fault that a key is disabled."""
+    User.objects.create(username="ann")
+    refusing(lambda _: True, code=code, our_fault=our_fault)
+    for _ in range(publisher.MAX_REFUSALS + 3):
+        publisher.publish_pending()
+        forget_backoff()
+    entry = OutboxEntry.objects.get()
+    assert (entry.parked_reason, entry.attempts) == ("", publisher.MAX_REFUSALS + 3)
+
+
+def test_fault_of_snss_own_leaves_a_backlog_packed(
+    deliveries: Deliveries, refusing: Callable[..., None]
+) -> None:
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(400)])
+    refusing(lambda _: True, our_fault=False)
+    assert publisher.publish_pending() == 0
+    refusing(lambda _: False)
+    forget_backoff()
+    assert publisher.publish_pending() == 400
+    assert sorted(len(changes) for _, changes in deliveries()) == [200, 200]
+
+
+def test_other_faults_do_not_count_towards_parking(
     deliveries: Deliveries, refusing: Callable[..., None]
 ) -> None:
     User.objects.create(username="ann")
     refusing(lambda _: True, our_fault=False)
-    for _ in range(publisher.MAX_REFUSALS + 3):
+    for _ in range(publisher.MAX_REFUSALS):
         publisher.publish_pending()
         forget_backoff()
+    refusing(lambda _: True)
+    publisher.publish_pending()
     assert OutboxEntry.objects.get().parked_reason == ""
 
 
@@ -360,14 +391,67 @@ def test_no_message_has_more_attributes_than_sns_hands_on(
 def test_sending_stops_in_time_for_the_lease(
     monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
 ) -> None:
-    User.objects.bulk_create([User(username=f"user{i}") for i in range(5)])
-    monkeypatch.setattr(publisher, "SENDING_SECONDS", -1.0)
+    """Of a claim that takes too long, what is left is free again, and goes with the next one."""
+    monkeypatch.setattr(packing, "MAX_CHANGES_PER_MESSAGE", 1)
+    monkeypatch.setattr(publisher, "SENDING_SECONDS", 0.0)
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(25)])
+    real, sent = publisher.settle, []
+
+    def settle(outcome: publisher.Outcome, claims: list) -> None:
+        sent.append((len(outcome.sent), len(claims)))
+        real(outcome, claims)
+
+    monkeypatch.setattr(publisher, "settle", settle)
+    assert publisher.publish_pending() == 25
+    assert sent == [(10, 25), (10, 15), (5, 5)], "a batch a claim"
+
+
+def test_it_stops_between_two_claims_when_it_is_enough(
+    monkeypatch: pytest.MonkeyPatch, deliveries: Deliveries
+) -> None:
+    monkeypatch.setattr(publisher, "CLAIM_LIMIT", 2)
+    User.objects.bulk_create([User(username=f"user{i}") for i in range(7)])
+    looks = iter([False, False, True])
+    assert publisher.publish_pending(enough=lambda: next(looks)) == 4
+    assert lease.is_due()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("commits", [True, False])
+def test_settling_waits_for_nobodys_open_transaction(deliveries: Deliveries, commits: bool) -> None:
+    """An import that holds a user for long must not hold up the publisher, nor deadlock with it."""
+    ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
     claims = lease.claim(limit=10, lease_seconds=60)
-    outcome = publisher.Outcome([], [])
-    publisher._publish(claims, outcome, deadline=time.monotonic() - 1)
-    publisher.settle(outcome, claims)
-    assert outcome == ([], [])
-    assert lease.is_due(), "what was not sent is free again"
+    saved, settled = threading.Event(), threading.Event()
+
+    def long_transaction() -> None:
+        with suppress(ZeroDivisionError), transaction.atomic():
+            User.objects.filter(pk=ann.pk).update(first_name="long")
+            saved.set()
+            settled.wait(10)
+            _ = 1 / commits
+        connection.close()
+
+    thread = threading.Thread(target=long_transaction)
+    thread.start()
+    saved.wait(10)
+    publisher.settle(publisher.Outcome(list(publisher.read(claims)), []), claims)
+    assert OutboxEntry.objects.get(user_id=bob.pk).published_version == 1
+    settled.set()
+    thread.join()
+    entry = OutboxEntry.objects.get(user_id=ann.pk)
+    assert entry.version > entry.published_version, "sent again: once too often, or the new version"
+    assert (entry.claimed_until is None) == commits
+
+
+def test_nobody_at_work_is_told_from_somebody_at_work(deliveries: Deliveries) -> None:
+    for name in ("ann", "bob"):
+        User.objects.create(username=name)
+    OutboxEntry.objects.update(owed_since=timezone.now() - timedelta(seconds=30))
+    assert lease.is_neglected(for_seconds=20)
+    assert not lease.is_neglected(for_seconds=40)
+    lease.claim(limit=1, lease_seconds=60)
+    assert not lease.is_neglected(for_seconds=20)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -47,7 +47,7 @@ def test_broker_away_the_relay_publishes_itself(
 
     published: list[bool] = []
     monkeypatch.setattr(publish_outbox, "apply_async", away)
-    monkeypatch.setattr(publisher, "publish_pending", lambda: published.append(True))
+    monkeypatch.setattr(publisher, "publish_pending", lambda **_options: published.append(True))
     User.objects.create(username="ann")
     eventually(lambda: published, within=5)
 
@@ -57,7 +57,7 @@ def test_no_worker_does_it_the_relay_publishes_itself(
 ) -> None:
     published: list[bool] = []
     monkeypatch.setattr(publish_outbox, "apply_async", lambda **_options: None)
-    monkeypatch.setattr(publisher, "publish_pending", lambda: published.append(True))
+    monkeypatch.setattr(publisher, "publish_pending", lambda **_options: published.append(True))
     monkeypatch.setattr(relay, "NEGLECTED_SECONDS", 0.5)
     User.objects.create(username="ann")
     eventually(lambda: published, within=10)

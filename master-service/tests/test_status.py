@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from usercast_master.accounts.models import User
@@ -98,6 +99,16 @@ def test_republish_of_a_deleted_user_tells_the_deletion_again(three: Deliveries)
 def test_what_cannot_be_republished_is_said(arguments: list[str]) -> None:
     with pytest.raises((CommandError, SystemExit), match=r"nobody|no time|required|not allowed"):
         call_command("outbox", "republish", *arguments)
+
+
+def test_republish_sends_what_changed_past_django_under_a_new_version(three: Deliveries) -> None:
+    """Under the old one, clients would drop the new state, and the audit would find nothing."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE accounts_user SET last_name = 'Smith' WHERE username = 'ann'")
+    call_command("outbox", "republish", "--all")
+    publisher.publish_pending()
+    changes = [change for _, changes in three() for change in changes]
+    assert {c.data.username: c.version for c in changes} == {"ann": 2, "bob": 1, "cem": 1}
 
 
 def test_republish_frees_what_is_parked_or_waits(three: Deliveries) -> None:

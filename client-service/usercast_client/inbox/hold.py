@@ -19,8 +19,11 @@ log = structlog.get_logger(__name__)
 
 #: As the queues have it (infra/aws/client.yaml): how long a killed poller's messages wait.
 VISIBILITY_SECONDS = 20
-#: Twice before they would be seen again, so that one call may fail.
-RENEW_SECONDS = 7.0
+#: Messages are renewed at the second look that finds them, 5 to 10 s after they were received, and
+#: at each one from then on: one call may fail.
+RENEW_SECONDS = 5.0
+#: How long stopping waits for the queues.
+CLOSE_SECONDS = 1.0
 
 
 class Hold:
@@ -43,14 +46,20 @@ class Hold:
             del self._held[queue_url]
 
     def release(self) -> None:
-        """Give back all that is held: its work will not be finished."""
-        for queue_url, receipt_handles in dict(self._held).items():
-            give_back(queue_url, receipt_handles, in_seconds=0)
+        """Give back all that is held, since its work will not be finished; waits for a second."""
+        calls = [
+            threading.Thread(target=give_back, args=held, kwargs={"in_seconds": 0}, daemon=True)
+            for held in dict(self._held).items()
+        ]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join(CLOSE_SECONDS)
 
     def close(self) -> None:
         """End the thread; what is still held will be seen again after the visibility timeout."""
         self._closed.set()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _renew(self) -> None:
         seen: dict[str, Sequence[str]] = {}

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
+#: Classes of SQLSTATE by which PostgreSQL refuses what a statement brings: cardinality, data,
+#: integrity, triggered changes, routines, WITH CHECK, a limit (an index row too long), RAISE.
+REFUSALS = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
 #: How soon it is noticed that a lane's thread broke.
 WATCH_SECONDS = 1.0
 #: How long a lane may take to end: a receive (``aws.sqs``), and an apply.
@@ -88,6 +91,7 @@ def _poll(shared: Lanes, lane: Lane, queue_url: str) -> None:
         close_old_connections()
         try:
             # First the database: receiving what cannot be applied would count towards dead letters.
+            connection.close_if_health_check_failed()
             connection.ensure_connection()
             messages = receive(queue_url)
             if messages:
@@ -141,7 +145,9 @@ def _apply(changes: Sequence[UserChange], broadcaster: Broadcaster) -> list[User
         return []
     try:
         applied = apply(changes)
-    except (DataError, IntegrityError) as error:
+    except Exception as error:
+        if _is_outage(error):
+            raise
         if len(changes) == 1:
             _log_refused(changes[0], error)
             return list(changes)
@@ -152,6 +158,18 @@ def _apply(changes: Sequence[UserChange], broadcaster: Broadcaster) -> list[User
     broadcaster.push(applied.told)
     log.info("applied", changes=len(applied.told.entries), stale=applied.stale)
     return []
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database cannot work, rather than that something refuses what it was given.
+
+    What refuses may be a constraint or a trigger, or the code of a receiver of Django's signals.
+    """
+    if isinstance(error, (DataError, IntegrityError)):
+        return False
+    if not isinstance(error, (DatabaseError, InterfaceError)):
+        return False
+    return (getattr(error.__cause__, "pgcode", None) or "")[:2] not in REFUSALS
 
 
 def _log_refused(change: UserChange, error: Exception) -> None:

@@ -54,7 +54,7 @@ class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Clash)
 class ClashAdmin(RecordAdmin):
-    """Replicated users whose username a local account has: rename that one."""
+    """Replicated users who cannot have their username: rename the local account that has it."""
 
     list_display = ("username", "user_id", "seen_at")
 
@@ -63,9 +63,4 @@ class ClashAdmin(RecordAdmin):
 class KeptAdmin(RecordAdmin):
     """Users deleted on the master and only deactivated here, with what needs their row."""
 
-    list_display = ("user_id", "username", "deleted_at", "protected_by")
-
-    @admin.display(description="username")
-    def username(self, kept: Kept) -> str:
-        """As the row still has it."""
-        return User.objects.filter(pk=kept.user_id).values_list("username", flat=True).first() or ""
+    list_display = ("username", "user_id", "deleted_at", "protected_by")

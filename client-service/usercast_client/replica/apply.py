@@ -19,7 +19,7 @@ from usercast.contract import STATE_FIELDS, UserChange, UserState
 from usercast_client.live import feed
 from usercast_client.live.models import Change
 from usercast_client.replica.models import Clash, Kept, Tombstone
-from usercast_client.replica.names import Holder, Names, assign, placeholder
+from usercast_client.replica.names import Holder, assign, placeholder
 from usercast_client.replica.removal import remove
 
 
@@ -74,7 +74,7 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         shown = [_shown(change, names.given[change.user_id]) for change in states]
         _upsert(shown)
         _forget({change.user_id for change in states}, tombstones)
-        _record_clashes([*gone, *states], names)
+        _record_clashes(fresh, names.given)
         told = feed.append([*_of_the_gone(gone, rows, kept), *_of_the_living(shown, rows)])
     return Applied(told, stale=len(changes) - len(gone) - len(states))
 
@@ -155,7 +155,8 @@ def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> set[UUID]:
         unique_fields=["user_id"],
         update_fields=["version", "deleted_at"],
     )
-    return remove([change for change in gone if change.user_id in rows])
+    here = [change for change in gone if change.user_id in rows]
+    return remove(here, {change.user_id: rows[change.user_id].username for change in here})
 
 
 def _park(user_ids: Sequence[UUID]) -> None:
@@ -208,16 +209,18 @@ def _forget(user_ids: set[UUID], tombstones: dict[UUID, int]) -> None:
         Kept.objects.filter(user_id__in=back).delete()
 
 
-def _record_clashes(fresh: Sequence[UserChange], names: Names) -> None:
+def _record_clashes(fresh: Sequence[UserChange], given: dict[UUID, str]) -> None:
+    """Keep a record of each user who is under a placeholder by their own change."""
+    clashing = [
+        Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
+        for change in fresh
+        if isinstance(change.data, UserState) and given[change.user_id] != change.data.username
+    ]
     if Clash.objects.exists():
-        settled = [change.user_id for change in fresh if change.user_id not in names.clashes]
+        settled = {change.user_id for change in fresh} - {clash.user_id for clash in clashing}
         Clash.objects.filter(user_id__in=settled).delete()
     Clash.objects.bulk_create(
-        [
-            Clash(user_id=change.user_id, username=change.data.username, seen_at=timezone.now())
-            for change in fresh
-            if change.user_id in names.clashes and isinstance(change.data, UserState)
-        ],
+        clashing,
         update_conflicts=True,
         unique_fields=["user_id"],
         update_fields=["username", "seen_at"],

@@ -45,11 +45,12 @@ class User(AbstractUser):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    #: As Django's, but sorted by code point, which every browser can do too. Its one index serves
-    #: uniqueness, order and search; Django's ``unique=True`` would make a second one.
+    #: As Django's, but sorted by code point, which every browser can do too (PostgreSQL 17's own
+    #: collation, which knows all letters' cases). Its one index serves uniqueness, order and search
+    #: by prefix; Django's ``unique=True`` would make a second one.
     username = models.CharField(
         max_length=150,
-        db_collation="C",
+        db_collation="pg_c_utf8",
         validators=[UnicodeUsernameValidator()],
         help_text="Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only.",
     )
@@ -113,6 +114,8 @@ class Kept(models.Model):
     """
 
     user_id = models.UUIDField(primary_key=True)
+    #: As it was; the row loses it to whoever is called so next.
+    username = models.CharField(max_length=150)
     deleted_at = models.DateTimeField()
     #: Which models point at the user, or which table.
     protected_by = models.TextField()
@@ -123,14 +126,15 @@ class Kept(models.Model):
         verbose_name_plural = "users kept in spite of deletion"
 
     def __str__(self) -> str:
-        return f"{self.user_id}, for {self.protected_by}"
+        return f"{self.username}, for {self.protected_by}"
 
 
 class Clash(models.Model):
-    """A replicated user who cannot have their username here, because a local account has it.
+    """A replicated user who cannot have their username here.
 
-    The user is there all the same, under a placeholder; renaming the local account and sending the
-    user again resolves it.
+    A local account has it; or another user, who has lost it on the master by a change that is still
+    on its way. The user is there all the same, under a placeholder. Of a local account, renaming it
+    and sending the user again resolves the clash.
     """
 
     user_id = models.UUIDField(primary_key=True)

@@ -28,8 +28,6 @@ class Names(NamedTuple):
     given: dict[UUID, str]
     #: Holders to be parked before anything is written.
     parked: list[UUID]
-    #: Users who cannot have their username, because a local account has it.
-    clashes: set[UUID]
 
 
 def placeholder(user_id: UUID) -> str:
@@ -49,25 +47,23 @@ def assign(states: Sequence[UserChange], holders: dict[str, Holder]) -> Names:
     for change in states:
         assert isinstance(change.data, UserState)
         wanted[change.data.username].append(change)
-    names = Names({}, [], set())
+    names = Names({}, [])
     for username, contenders in wanted.items():
         latest = max(contenders, key=lambda change: change.changed_at)
         holder = holders.get(username)
         granted = True
         if holder is not None and holder.id != latest.user_id:
-            if holder.version is None:
-                names.clashes.update(change.user_id for change in contenders)
-                granted = False
-            elif holder.id in writing or _is_later(latest, holder):
+            granted = _gives_way(holder, latest) or holder.id in writing
+            if granted:
                 names.parked.append(holder.id)
-            else:
-                granted = False
         for change in contenders:
             got_it = granted and change is latest
             names.given[change.user_id] = username if got_it else placeholder(change.user_id)
     return names
 
 
-def _is_later(change: UserChange, holder: Holder) -> bool:
-    """A username passes from one user to another in the order of the master's clock."""
+def _gives_way(holder: Holder, change: UserChange) -> bool:
+    """Whether a username passes on, in the order of the master's clock; never a local account's."""
+    if holder.version is None:
+        return False
     return holder.changed_at is None or change.changed_at >= holder.changed_at

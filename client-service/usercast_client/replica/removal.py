@@ -1,7 +1,7 @@
 """Removal: deletes users for ``replica.apply``, or keeps whom the client's own tables need."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
@@ -17,14 +17,14 @@ WHERE replica_user.id = gone.user_id
 """
 
 
-def remove(gone: Sequence[UserChange]) -> set[UUID]:
+def remove(gone: Sequence[UserChange], usernames: Mapping[UUID, str]) -> set[UUID]:
     """Delete these users with what hangs on them; returns whom another table protects.
 
     Those are deactivated and kept under the deletion's version, and recorded (``Kept``).
     """
     kept = _delete([change.user_id for change in gone])
     if kept:
-        _keep([change for change in gone if change.user_id in kept], kept)
+        _keep([change for change in gone if change.user_id in kept], kept, usernames)
     return set(kept)
 
 
@@ -45,7 +45,9 @@ def _delete(user_ids: Sequence[UUID]) -> dict[UUID, str]:
     return {}
 
 
-def _keep(changes: Sequence[UserChange], protectors: dict[UUID, str]) -> None:
+def _keep(
+    changes: Sequence[UserChange], protectors: dict[UUID, str], usernames: Mapping[UUID, str]
+) -> None:
     columns = [(str(c.user_id), c.version, c.changed_at) for c in changes]
     with connection.cursor() as cursor:
         cursor.execute(_DEACTIVATE, [list(column) for column in zip(*columns, strict=True)])
@@ -53,6 +55,7 @@ def _keep(changes: Sequence[UserChange], protectors: dict[UUID, str]) -> None:
         [
             Kept(
                 user_id=change.user_id,
+                username=usernames[change.user_id],
                 deleted_at=change.changed_at,
                 protected_by=protectors[change.user_id],
             )
@@ -60,7 +63,7 @@ def _keep(changes: Sequence[UserChange], protectors: dict[UUID, str]) -> None:
         ],
         update_conflicts=True,
         unique_fields=["user_id"],
-        update_fields=["deleted_at", "protected_by"],
+        update_fields=["username", "deleted_at", "protected_by"],
     )
 
 

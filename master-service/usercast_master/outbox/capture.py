@@ -35,12 +35,14 @@ INSERT INTO outbox_entry AS entry
 {rows}
 ON CONFLICT (user_id) DO UPDATE SET
     version = entry.version + 1,
-    changed_at = excluded.changed_at,
+    -- Never back: this statement may have waited for a later change to commit.
+    changed_at = greatest(entry.changed_at, excluded.changed_at),
     deleted_at = excluded.deleted_at,
     -- A new change waits neither for the sending of an earlier one, which its publisher may not
     -- live to settle, nor for what that was refused for.
     claimed_until = NULL,
     attempts = 0,
+    refusals = 0,
     parked_reason = '',
     owed_since = CASE
         WHEN entry.version > entry.published_version THEN entry.owed_since
@@ -73,9 +75,15 @@ woken AS (SELECT pg_notify('{CHANNEL}', '') FROM (SELECT FROM marked LIMIT 1) AS
 SELECT count(*) FROM marked, (SELECT count(*) FROM woken) AS told
 """
 
+# Locked before it is asked whether they are in scope: who enters it at this moment counts. (OFFSET
+# keeps PostgreSQL from asking first.)
 _CHANGED = """
 SELECT id AS user_id, false AS deleted, %(priority)s AS priority
-FROM accounts_user WHERE id = ANY(%(ids)s::uuid[]) AND {replicated}
+FROM (
+    SELECT id, is_staff, is_superuser FROM accounts_user WHERE id = ANY(%(ids)s::uuid[])
+    ORDER BY id OFFSET 0 FOR NO KEY UPDATE
+) AS locked
+WHERE {replicated}
 """
 
 _DELETED = """

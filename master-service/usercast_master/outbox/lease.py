@@ -27,14 +27,20 @@ class Claim(NamedTuple):
     changed_at: datetime
     priority: int
     attempts: int
+    refusals: int
     claimed_until: datetime
 
 
 class Unsent(NamedTuple):
-    """A claim whose change did not go out: refused, and then perhaps for good; or not tried."""
+    """A claim whose change did not go out.
+
+    Not tried: due again at once. Failed: waits. Refused for what is in it: goes alone next time,
+    unless it is set aside.
+    """
 
     claim: Claim
-    refused: bool
+    failed: bool = False
+    refused: bool = False
     parked_reason: str = ""
 
 
@@ -72,7 +78,7 @@ FROM (
 ) AS due
 WHERE entry.user_id = due.user_id
 RETURNING entry.user_id::text, entry.version, entry.changed_at, entry.priority, entry.attempts,
-          entry.claimed_until
+          entry.refusals, entry.claimed_until
 """
 
 
@@ -93,19 +99,26 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     return sorted(claims, key=lambda claim: (claim.priority, claim.changed_at))
 
 
-def is_due(*, for_seconds: float = 0.0) -> bool:
-    """Whether any entry waits to be published now, and has done so for this long."""
+def is_due() -> bool:
+    """Whether any entry waits to be published now."""
+    return _exists(_DUE)
+
+
+def is_neglected(*, for_seconds: float) -> bool:
+    """Whether an entry has been due for this long while no publisher is at work."""
+    at_work = "version > published_version AND attempts = 0 AND claimed_until > clock_timestamp()"
+    old = f"owed_since < clock_timestamp() - {for_seconds:f} * interval '1 second'"
+    return _exists(f"{_DUE} AND {old}") and not _exists(at_work)
+
+
+def _exists(condition: str) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"""SELECT EXISTS (
-                SELECT FROM outbox_entry
-                WHERE {_DUE} AND owed_since <= clock_timestamp() - %s * interval '1 second'
-            )""",
-            [for_seconds],
-        )
+        cursor.execute(f"SELECT EXISTS (SELECT FROM outbox_entry WHERE {condition})")
         return bool(cursor.fetchone()[0])
 
 
+# An entry that is locked is being changed, by a transaction that may be long: it is passed over. If
+# that commits, the entry is owed anew; if not, its lease ends, and it is sent once too often.
 _SETTLE_SENT = """
 UPDATE outbox_entry AS entry
 SET published_version = greatest(entry.published_version, sent.version),
@@ -114,22 +127,35 @@ SET published_version = greatest(entry.published_version, sent.version),
         ELSE entry.published_hash
     END,
     attempts = 0,
+    refusals = 0,
     claimed_until = nullif(entry.claimed_until, sent.lease)
-FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[])
-    AS sent(user_id, version, content_hash, lease)
+FROM (
+    SELECT sent.*
+    FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[])
+        AS sent(user_id, version, content_hash, lease)
+    JOIN outbox_entry AS free USING (user_id)
+    FOR UPDATE OF free SKIP LOCKED
+) AS sent
 WHERE entry.user_id = sent.user_id
 """
 
 _SETTLE_UNSENT = """
 UPDATE outbox_entry AS entry
-SET attempts = entry.attempts + (unsent.backoff > 0)::int,
+SET attempts = entry.attempts + unsent.failed::int,
+    refusals = entry.refusals + unsent.refused::int,
     parked_reason = unsent.parked_reason,
     claimed_until = CASE
         WHEN unsent.backoff > 0 THEN clock_timestamp() + unsent.backoff * interval '1 second'
     END
-FROM unnest(%s::uuid[], %s::float8[], %s::text[], %s::timestamptz[])
-    AS unsent(user_id, backoff, parked_reason, lease)
-WHERE entry.user_id = unsent.user_id AND entry.claimed_until = unsent.lease
+FROM (
+    SELECT unsent.*
+    FROM unnest(%s::uuid[], %s::float8[], %s::bool[], %s::bool[], %s::text[], %s::timestamptz[])
+        AS unsent(user_id, backoff, failed, refused, parked_reason, lease)
+    JOIN outbox_entry AS free USING (user_id)
+    WHERE free.claimed_until = unsent.lease
+    FOR UPDATE OF free SKIP LOCKED
+) AS unsent
+WHERE entry.user_id = unsent.user_id
 """
 
 
@@ -154,7 +180,9 @@ def settle_unsent(unsent: Sequence[Unsent]) -> None:
         [
             (
                 item.claim.user_id,
-                backoff_seconds(item.claim.attempts) if item.refused else 0.0,
+                backoff_seconds(item.claim.attempts) if item.failed else 0.0,
+                item.failed,
+                item.refused,
                 item.parked_reason,
                 item.claim.claimed_until,
             )

@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 
 class OutboxEntry(models.Model):
@@ -28,13 +29,15 @@ class OutboxEntry(models.Model):
     priority = models.SmallIntegerField()
     #: The first change not yet told. The oldest goes first, so that a user who changes all the
     #: time is not overtaken for ever.
-    owed_since = models.DateTimeField()
+    owed_since = models.DateTimeField(db_default=Now())
     #: Until then no other publisher takes the entry: it is being sent, or waits after a failure.
     claimed_until = models.DateTimeField(null=True)
     #: Sends in vain since the last success; sets how long the next one waits.
     attempts = models.IntegerField(default=0)
+    #: Those of them that SNS blamed on the message; with one, the entry travels alone.
+    refusals = models.IntegerField(default=0, db_default=0)
     #: Why it can never be sent as it is; empty unless it is set aside. The next change tries anew.
-    parked_reason = models.TextField(default="")
+    parked_reason = models.TextField(default="", db_default="")
 
     class Meta:
         db_table = "outbox_entry"

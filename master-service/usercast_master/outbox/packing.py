@@ -31,10 +31,14 @@ class Parcel(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A reading that did not go out, and why. ``for_good``: it never will as it is."""
+    """A reading that did not go out, and why.
+
+    ``blamed``: the reason may lie in it. ``for_good``: it never will go out as it is.
+    """
 
     reading: Reading
     reason: str
+    blamed: bool
     for_good: bool
 
 
@@ -43,7 +47,7 @@ def pack(readings: Iterable[Reading], *, backlog: bool, refused: list[Refused]) 
 
     A change alone goes as plain JSON; several share a message, compressed. With a ``backlog``,
     single saves take the bulk lane too, so that the live lane stays free for what is urgent. What
-    SNS refused before goes alone, so that it holds up no other and its own fault shows.
+    SNS blamed before goes alone, so that it holds up no other and its own fault shows.
 
     Args:
         refused: takes what no client could read, and what is too large for any message.
@@ -55,10 +59,10 @@ def pack(readings: Iterable[Reading], *, backlog: bool, refused: list[Refused]) 
         try:
             check_encoded(body)
         except ContractError as error:
-            refused.append(Refused(reading, str(error), for_good=True))
+            refused.append(Refused(reading, str(error), blamed=True, for_good=True))
             continue
         lane = _lane(reading.claim.priority, backlog=backlog)
-        if reading.claim.attempts:
+        if reading.claim.refusals:
             alone.append((lane, reading, body))
         else:
             together[lane].append((reading, body))
@@ -89,6 +93,6 @@ def _fitting(
         message = encode_batch(bodies, compress=True)
     if message.size_bytes > topic.MAX_MESSAGE_BYTES:
         reason = f"{message.size_bytes} bytes as sent; SNS takes {topic.MAX_MESSAGE_BYTES}"
-        refused.append(Refused(encoded[0][0], reason, for_good=True))
+        refused.append(Refused(encoded[0][0], reason, blamed=True, for_good=True))
         return
     yield Parcel(lane, message, [reading for reading, _ in encoded])

@@ -50,10 +50,15 @@ class Outcome(NamedTuple):
     refused: list[Refused]
 
 
-def publish_pending(*, on_backlog: Callable[[], object] | None = None) -> int:
-    """Publish until nothing is due; returns how many changes SNS accepted.
+def publish_pending(
+    *,
+    on_backlog: Callable[[], object] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> int:
+    """Publish until nothing is due, or it is enough; returns how many changes SNS accepted.
 
     Args:
+        enough: asked between two claims, a second or so apart under load.
         on_backlog: called at the first claim that leaves more behind: time to ask for help.
 
     Raises:
@@ -61,7 +66,7 @@ def publish_pending(*, on_backlog: Callable[[], object] | None = None) -> int:
         OperationalError: the database is away; leases run out by themselves.
     """
     published = 0
-    while claims := claim(limit=CLAIM_LIMIT, lease_seconds=LEASE_SECONDS):
+    while not enough() and (claims := claim(limit=CLAIM_LIMIT, lease_seconds=LEASE_SECONDS)):
         outcome = Outcome([], [])
         if on_backlog and len(claims) == CLAIM_LIMIT:
             on_backlog()
@@ -78,8 +83,10 @@ def publish_pending(*, on_backlog: Callable[[], object] | None = None) -> int:
 
 def _publish(claims: Sequence[Claim], outcome: Outcome, *, deadline: float) -> None:
     parcels = pack(read(claims), backlog=len(claims) == CLAIM_LIMIT, refused=outcome.refused)
-    for batch in topic.batches(parcels, size_bytes=lambda parcel: parcel.message.size_bytes):
-        if time.monotonic() > deadline:
+    batches = topic.batches(parcels, size_bytes=lambda parcel: parcel.message.size_bytes)
+    for number, batch in enumerate(batches):
+        # The first goes in any case: a slow reading alone must not keep all from going for ever.
+        if number and time.monotonic() > deadline:
             return
         for parcel, refusal in send(batch):
             if refusal is None:
@@ -130,9 +137,9 @@ def send(parcels: Sequence[Parcel]) -> "list[tuple[Parcel, topic.Refusal | None]
 def _refused(parcel: Parcel, refusal: "topic.Refusal") -> Iterator[Refused]:
     alone = len(parcel.readings) == 1
     for reading in parcel.readings:
-        often = reading.claim.attempts + 1 >= MAX_REFUSALS
-        for_good = refusal.is_our_fault and alone and often
-        yield Refused(reading, refusal.reason, for_good=for_good)
+        often = reading.claim.refusals + 1 >= MAX_REFUSALS
+        for_good = refusal.for_its_content and alone and often
+        yield Refused(reading, refusal.reason, blamed=refusal.blamed, for_good=for_good)
 
 
 def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
@@ -155,8 +162,9 @@ def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
 
 def _unsent(leased: Claim, refused: Refused | None) -> Unsent:
     if refused is None:
-        return Unsent(leased, refused=False)
-    return Unsent(leased, refused=True, parked_reason=refused.reason if refused.for_good else "")
+        return Unsent(leased)
+    reason = refused.reason if refused.for_good else ""
+    return Unsent(leased, failed=True, refused=refused.blamed, parked_reason=reason)
 
 
 def _settle_surely(outcome: Outcome, claims: Sequence[Claim]) -> None:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 IDLE_SECONDS = 3.0
 #: Under load, notifications of this long share one task; a lone one is passed on at once.
 COALESCE_SECONDS = 0.02
-#: A change that waits so long though nobody sends it: the workers are away, or have too much.
+#: A change that waits so long while nobody publishes: the workers are away.
 NEGLECTED_SECONDS = 5.0
 
 
@@ -33,20 +33,20 @@ def run(stop: Stop) -> None:
         close_old_connections()
         try:
             if (payloads or lease.is_due()) and not enqueue():
-                _publish_here()
+                _publish_here(stop)
             elif time.monotonic() - looked_at > NEGLECTED_SECONDS:
                 looked_at = time.monotonic()
-                if lease.is_due(for_seconds=NEGLECTED_SECONDS):
+                if lease.is_neglected(for_seconds=NEGLECTED_SECONDS):
                     log.warning("outbox_neglected", for_seconds=NEGLECTED_SECONDS)
-                    _publish_here()
+                    _publish_here(stop)
         except Error as error:
             log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
         stop.wait(COALESCE_SECONDS)
     log.info("relay_stopped")
 
 
-def _publish_here() -> None:
+def _publish_here(stop: Stop) -> None:
     try:
-        publisher.publish_pending()
+        publisher.publish_pending(enough=lambda: stop.requested)
     except PublishFailed as error:
         log.warning("publish_failed", reason=str(error))

@@ -5,6 +5,7 @@ instance may have been loaded before somebody else's change. Only the contract's
 scope's count; a sign-in (``last_login``) or a new password is no change.
 """
 
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.db import connection, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+from django.dispatch import Signal
 
 from usercast.contract import STATE_FIELDS
 from usercast_master.outbox.capture import (
@@ -32,16 +34,26 @@ def connect() -> None:
     """Listen to the user model, its group memberships, and the groups themselves."""
     from usercast_master.accounts.models import User
 
-    pre_save.connect(before_user_save, sender=User)
-    post_save.connect(after_user_save, sender=User)
-    pre_delete.connect(before_user_delete, sender=User)
-    post_delete.connect(after_user_delete, sender=User)
+    _connect(pre_save, before_user_save, User)
+    _connect(post_save, after_user_save, User)
+    _connect(pre_delete, before_user_delete, User)
+    _connect(post_delete, after_user_delete, User)
     m2m_changed.connect(on_membership, sender=User.groups.through)
-    pre_save.connect(before_group_save, sender=Group)
-    post_save.connect(after_group_save, sender=Group)
-    pre_delete.connect(before_group_delete, sender=Group)
+    _connect(pre_save, before_group_save, Group)
+    _connect(post_save, after_group_save, Group)
+    _connect(pre_delete, before_group_delete, Group)
     # Django's Group cannot be subclassed here; its save needs the transaction User.save has.
     Group.save = _in_transaction(Group.save)  # type: ignore[method-assign]
+
+
+def _connect(signal: Signal, handler: Callable[..., None], model: type[models.Model]) -> None:
+    """Have a handler hear of a model and of its proxies, which send signals as themselves."""
+
+    def receive(sender: type[models.Model], **kwargs: Any) -> None:
+        if sender._meta.concrete_model is model:
+            handler(**kwargs)
+
+    signal.connect(receive, weak=False, dispatch_uid=f"usercast {handler.__name__}")
 
 
 def before_user_save(instance: Any, **_kwargs: Any) -> None:

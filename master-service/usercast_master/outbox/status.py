@@ -54,7 +54,8 @@ def republish(*, user_ids: Collection[UUID] | None = None, since: datetime | Non
     """Owe the latest versions again, in the bulk lane; returns how many entries are owed by it.
 
     For clients whose queues were lost, and for what was parked. Who has a version already drops it
-    as a duplicate.
+    as a duplicate; therefore what was changed past Django (``outbox.audit``) is marked before, or
+    its new state would go out under the old version.
 
     Args:
         user_ids: only these; None: every user, the deleted ones included.
@@ -72,6 +73,7 @@ def republish(*, user_ids: Collection[UUID] | None = None, since: datetime | Non
         owed_since=Now(),
         priority=Priority.BULK,
         attempts=0,
+        refusals=0,
         claimed_until=None,
         parked_reason="",
     )

@@ -29,10 +29,15 @@ _ABOUT_THE_CONTENT = {"InvalidParameter", "InvalidParameterValue", "ParameterVal
 
 
 class Refusal(NamedTuple):
-    """Why SNS did not take a message, and whether sending it again can help."""
+    """Why SNS did not take a message.
+
+    ``blamed``: SNS says that the sender is at fault, so the message may spoil others beside it.
+    ``for_its_content``: for what is in it, so sending the same again will not help.
+    """
 
     reason: str
-    is_our_fault: bool
+    blamed: bool
+    for_its_content: bool
 
 
 def batches(items: Iterable[T], *, size_bytes: Callable[[T], int]) -> Iterator[list[T]]:
@@ -69,13 +74,18 @@ def publish(messages: Sequence[tuple[Lane, Message]]) -> list[Refusal | None]:
         if len(messages) > 1:
             # One of them spoils the call for all: which, each alone will tell.
             return [refusal for message in messages for refusal in publish([message])]
-        return [Refusal(str(error), is_our_fault=True)]
+        return [Refusal(str(error), blamed=True, for_its_content=True)]
     except BotoCoreError as error:
         raise PublishFailed(f"SNS at {aws.endpoint()} does not answer: {error}") from error
     refusals: list[Refusal | None] = [None] * len(messages)
     for failed in response.get("Failed", []):
         reason = f"{failed['Code']}: {failed.get('Message', '')}".removesuffix(": ")
-        refusals[int(failed["Id"])] = Refusal(reason, is_our_fault=failed["SenderFault"])
+        # Also that a key is disabled counts as the sender's fault: that will pass.
+        refusals[int(failed["Id"])] = Refusal(
+            reason,
+            blamed=failed["SenderFault"],
+            for_its_content=failed["SenderFault"] and failed["Code"] in _ABOUT_THE_CONTENT,
+        )
     return refusals
 
 

@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
             name='Kept',
             fields=[
                 ('user_id', models.UUIDField(primary_key=True, serialize=False)),
+                ('username', models.CharField(max_length=150)),
                 ('deleted_at', models.DateTimeField()),
                 ('protected_by', models.TextField()),
             ],
@@ -32,7 +33,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='user',
             name='username',
-            field=models.CharField(db_collation='C', help_text='Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only.', max_length=150, validators=[django.contrib.auth.validators.UnicodeUsernameValidator()]),
+            field=models.CharField(db_collation='pg_c_utf8', help_text='Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only.', max_length=150, validators=[django.contrib.auth.validators.UnicodeUsernameValidator()]),
         ),
         migrations.AddConstraint(
             model_name='user',

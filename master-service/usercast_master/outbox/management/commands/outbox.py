@@ -66,6 +66,7 @@ class Command(BaseCommand):
     def _republish(self, options: dict[str, Any]) -> None:
         users = [_user_id(text) for text in options["user"]] if options["user"] else None
         with transaction.atomic():
+            audit.mark()
             count = status.republish(user_ids=users, since=options["since"])
             postgres.notify(CHANNEL)
         self.stdout.write(f"{count} users will be sent again")
