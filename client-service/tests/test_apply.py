@@ -106,13 +106,15 @@ def test_deletion_takes_the_local_rows_that_point_at_the_user() -> None:
 
 def test_users_whom_the_clients_own_tables_need_are_deactivated_kept_and_recorded() -> None:
     keys = [uuid7() for _ in range(20)]
-    apply([upsert(key, 1) for key in [*keys, ANN, BOB]])
+    apply([upsert(key, 1) for key in keys])
+    apply([upsert(ANN, 1, username="ann"), upsert(BOB, 1, username="bob")])
     Invoice.objects.create(user_id=ANN)
     Invoice.objects.create(user_id=ANN)
     Parcel.objects.create(user_id=BOB)
     Note.objects.create(user_id=keys[0])
     apply([deletion(key, 2) for key in [*keys, ANN, BOB]])
     assert {user.pk: user.is_active for user in User.objects.all()} == {ANN: False, BOB: False}
+    assert {kept.username for kept in Kept.objects.all()} == {"ann", "bob"}
     assert dict(Kept.objects.values_list("user_id", "protected_by")) == {
         ANN: "2 shop.Invoice",
         BOB: "table shop_parcel",
@@ -185,8 +187,10 @@ def test_late_message_does_not_take_a_name_back() -> None:
     apply([upsert(BOB, 2, username="x", changed_at=at(3))])
     apply([upsert(ANN, 1, username="x", changed_at=at(1))])
     assert usernames() == {BOB: "x", ANN: placeholder(ANN)}
+    assert [(clash.user_id, clash.username) for clash in Clash.objects.all()] == [(ANN, "x")]
     apply([upsert(ANN, 2, username="z", changed_at=at(2))])
     assert usernames() == {BOB: "x", ANN: "z"}
+    assert not Clash.objects.exists()
 
 
 def test_freed_name_is_taken_in_the_batch_that_deletes_its_holder() -> None:

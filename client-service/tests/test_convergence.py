@@ -37,6 +37,7 @@ def test_pollers_side_by_side_end_where_the_master_is(
     master = Master(random.Random(chance.getrandbits(32)))
     while len(master.made) < changes:
         master.change()
+    master.publish_all()
     lanes = split(shaken(master.made, chance), chance)
     start = threading.Barrier(POLLERS)
     failures: list[BaseException] = []

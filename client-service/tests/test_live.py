@@ -17,6 +17,7 @@ from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
 from usercast.testing import upsert
+from usercast_client.dashboard.views import search
 from usercast_client.live import broadcast, feed
 from usercast_client.live.models import Change
 from usercast_client.live.tasks import trim_feed
@@ -61,6 +62,12 @@ async def open_socket(*headers: tuple[bytes, bytes]) -> tuple[WebsocketCommunica
     if not connected:
         await socket.disconnect()
     return socket, connected
+
+
+def test_search_knows_all_letters_cases() -> None:
+    apply([upsert(username="René", first_name="ÅSA")])
+    for words in ("rené", "RENÉ", "åsa", "ren ås"):
+        assert [user.username for user in search(words)] == ["René"], words
 
 
 async def test_staff_get_the_newest_cursor_and_then_each_change() -> None:

@@ -16,6 +16,7 @@ from django.db import (
     ProgrammingError,
     connection,
 )
+from django.db.models.signals import pre_delete
 
 from usercast import aws, topology
 from usercast.contract import Lane, UserChange, encode_batch, encode_change
@@ -205,6 +206,45 @@ def test_single_change_the_database_refuses_is_singled_out_of_its_packed_message
     [refused] = [r.msg for r in caplog.records if r.msg["event"] == "change_refused"]
     assert (refused["user_id"], refused["version"]) == (str(bad.user_id), 1)
     assert "secret" not in caplog.text, "personal data in the log"
+
+
+REFUSING = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.username = 'bad' THEN RAISE EXCEPTION 'not here'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON replica_user FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+
+@pytest.mark.parametrize("what", ["a trigger that raises", "a receiver that raises"])
+def test_what_is_not_the_databases_fault_holds_up_nobody_else(
+    queue: str, pushes: Pushes, what: str
+) -> None:
+    """Something of the client's own refuses one change; the lane goes on."""
+    ann = upsert(username="bad")
+
+    def refuse(instance: User, **_kwargs: Any) -> None:
+        if instance.username == "bad":
+            raise ValueError("not here")
+
+    if what == "a trigger that raises":
+        with connection.cursor() as cursor:
+            cursor.execute(REFUSING)
+        changes = [ann, upsert(username="good")]
+    else:
+        put(queue, ann, upsert(username="good"))
+        poll_once(queue, pushes)
+        pre_delete.connect(refuse, sender=User)
+        changes = [deletion(ann.user_id, 2), upsert(username="better")]
+    try:
+        put(queue, *changes)
+        poll_once(queue, pushes)
+    finally:
+        pre_delete.disconnect(refuse, sender=User)
+    good = {"good"} if what == "a trigger that raises" else {"good", "better"}
+    assert good <= {user.username for user in User.objects.all()}
+    assert left_in(queue) == 1, "the message of the one that is refused"
 
 
 def test_messages_in_hand_stay_unseen_for_as_long_as_it_takes(

@@ -51,14 +51,45 @@ class Nobody:
 
 @dataclass
 class Master:
-    """Makes random changes of a few users, and remembers how they are now."""
+    """Makes random changes of a few users, remembers how they are now, and publishes.
+
+    As the real one, it publishes what is owed, not each change; and it reads a user some time after
+    the version, so that a message may hold a newer state than its version and its time say.
+    """
 
     rng: random.Random
     users: dict[UUID, UserState] = field(default_factory=dict)
     gone: dict[UUID, int] = field(default_factory=dict)
     made: list[UserChange] = field(default_factory=list)
+    _ticks: int = 0
+    _owed: dict[UUID, tuple[int, datetime]] = field(default_factory=dict)
+    _claimed: list[tuple[UUID, int, datetime]] = field(default_factory=list)
 
     def change(self) -> None:
+        """Change something, and publish a part of what is owed."""
+        self._change()
+        if self.rng.random() < 0.7:
+            self._send()
+            self._claim(self.rng.randint(0, 4))
+
+    def publish_all(self) -> None:
+        """Publish until nothing is owed."""
+        self._claim(len(self._owed))
+        self._send()
+
+    def _claim(self, count: int) -> None:
+        for user_id in self.rng.sample(list(self._owed), min(count, len(self._owed))):
+            self._claimed.append((user_id, *self._owed.pop(user_id)))
+
+    def _send(self) -> None:
+        for user_id, version, clock in self._claimed:
+            user = self.users.get(user_id)
+            gone = UserGone(id=user_id, version=version)
+            data = msgspec.structs.replace(user, version=version) if user else gone
+            self.made.append(UserChange(changed_at=clock, data=data))
+        self._claimed.clear()
+
+    def _change(self) -> None:
         """Create, bring back, delete, edit, or swap the names of two."""
         if len(self.users) < USERS:
             known = self.rng.choice([*self.gone, None])
@@ -87,8 +118,9 @@ class Master:
         self._tell(state)
 
     def _tell(self, data: UserState | UserGone) -> None:
-        clock = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self.made))
-        self.made.append(UserChange(changed_at=clock, data=data))
+        self._ticks += 1
+        clock = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._ticks)
+        self._owed[data.id] = (data.version, clock)
 
     def _any(self) -> UUID:
         return self.rng.choice(list(self.users))
@@ -113,6 +145,7 @@ def found(queue: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], set[Wr
         master = Master(rng)
         while len(master.made) < CHANGES:
             master.change()
+        master.publish_all()
         with connection.cursor() as cursor:
             evidence.install_witness(cursor)
         monkeypatch.setattr(feed, "append", crashing_now_and_then(feed.append))
@@ -223,7 +256,8 @@ def test_with_tombstones_not_written(
     found: Callable[[int], set[Wrong]], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     def remove_only(gone: Sequence[UserChange], rows: dict[UUID, apply.Row]) -> set[UUID]:
-        return apply.remove([change for change in gone if change.user_id in rows])
+        here = [change for change in gone if change.user_id in rows]
+        return apply.remove(here, {change.user_id: "" for change in here})
 
     monkeypatch.setattr(apply, "_delete", remove_only)
     assert {Wrong.RESURRECTED, Wrong.TOMBSTONE} <= found(seed)
