@@ -5,7 +5,9 @@ random generator it is given from the users as they are.
 """
 
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from django.contrib.auth.models import Group
@@ -54,6 +56,25 @@ def save_stale_instance(rng: random.Random) -> int:
         user.save()
         return 2
     return 0
+
+
+def save_slowly(rng: random.Random) -> int:
+    """An import that holds several users for half a second, and fails in the end now and then."""
+    users = _some(rng, 5)
+    rng.shuffle(users)
+    fails = rng.random() < 0.25
+    with suppress(_Failed), transaction.atomic():
+        for user in users:
+            user.last_name = _word(rng)
+            user.save()
+            time.sleep(0.1)
+        if fails:
+            raise _Failed
+    return 0 if fails else len(users)
+
+
+class _Failed(Exception):
+    """The import found something wrong."""
 
 
 def rename(rng: random.Random) -> int:
@@ -206,6 +227,7 @@ WEIGHTS: dict[Operation, int] = {
     create_under_a_deleted_name: 4,
     delete: 5,
     delete_in_bulk: 1,
+    save_slowly: 1,
     swap_two_names: 6,
     cycle_three_names: 4,
     add_groups: 5,

@@ -15,7 +15,7 @@ from embedded import evidence
 from embedded.service import REGION
 from usercast.invariants import Violation, check
 
-#: Several times what a killed publisher's lease (30 s) and a killed poller's messages (20 s) take
+#: Several times what a killed publisher's lease (20 s) and a killed poller's messages (20 s) take
 #: to come free, one after the other.
 SETTLE_SECONDS = 240.0
 #: Nothing owed, nothing queued, and a client still behind for so long: it will stay so.
