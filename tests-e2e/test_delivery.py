@@ -3,7 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -234,6 +235,22 @@ def test_malformed_message_ends_in_the_dead_letters(
     assert "change_rejected" in system.log("billing-poller").read_text()
 
 
+@contextmanager
+def suspended(pid: int) -> Iterator[None]:
+    """A program with all its children; PostgreSQL's come and go at any time."""
+    leader = psutil.Process(pid)
+    found = [leader, *leader.children(recursive=True)]
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
 @pytest.mark.parametrize("server", ["localstack", "postgres"])
 def test_poller_stops_within_ten_seconds_though_a_server_hangs(
     system: Deployment, master: Api, arrives: Arrives, everything_runs: None, server: str
@@ -241,15 +258,8 @@ def test_poller_stops_within_ten_seconds_though_a_server_hangs(
     """The server is suspended: it takes connections and answers nothing."""
     user = master.create()
     arrives(user["id"], user)
-    leader = psutil.Process(getattr(system.servers, server).process.pid)
-    hanging = [leader, *leader.children(recursive=True)]
-    for process in hanging:
-        process.suspend()
-    try:
+    with suspended(getattr(system.servers, server).process.pid):
         system.stop("billing-poller")
-    finally:
-        for process in hanging:
-            process.resume()
     # By itself: whoever needed force has a negative code.
     assert system.process("billing-poller").returncode in (0, os.EX_TEMPFAIL)
 
