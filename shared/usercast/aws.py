@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 LONG_POLL_SECONDS = 3
 
 
-def _config(*, read_timeout_seconds: int, attempts: int = 2) -> Config:
+def _config(*, read_timeout_seconds: int) -> Config:
     return Config(
         connect_timeout=2,
         read_timeout=read_timeout_seconds,
         # The outbox and the queues retry for as long as it takes; here only a hiccup is bridged.
-        retries={"mode": "standard", "total_max_attempts": attempts},
+        retries={"mode": "standard", "total_max_attempts": 2},
         tcp_keepalive=True,
         max_pool_connections=20,
     )
@@ -59,14 +59,9 @@ def sns() -> "SNSClient":
 
 @cache
 def sqs() -> "SQSClient":
-    """SQS, patient enough for a long poll, and failing within 8 s.
-
-    One attempt: who polls tries again anyway, and a poller has to stop within 10 s.
-    """
+    """SQS, patient enough for a long poll; each of two attempts answers or fails within 8 s."""
     with _clear_errors():
-        return boto3.client(
-            "sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 3, attempts=1)
-        )
+        return boto3.client("sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 3))
 
 
 @cache

@@ -41,7 +41,7 @@ RETRY_SECONDS = 1.0
 REFUSALS = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
 #: How soon it is noticed that a lane's thread broke.
 WATCH_SECONDS = 1.0
-#: How long a lane may take to end: a receive (``aws.sqs``), and an apply.
+#: How long a lane may take to end: a receive, and an apply.
 GRACE_SECONDS = 8.0
 #: How soon a message that holds a bad change comes again, on its way to the dead-letter queue.
 REJECTED_AGAIN_SECONDS = 2
@@ -59,9 +59,9 @@ class Lanes:
 def run(stop: Stop, *, client: str) -> None:
     """Poll both lanes until asked to stop; outlives SQS, PostgreSQL and Redis going away.
 
-    Stops within 10 s: a receive under way ends (``aws.sqs`` fails within 8 s), and what is in hand
-    is applied. A lane that cannot end, because its database hangs, is given up: its messages are
-    given back, and the process ends at once; what it had not committed comes again.
+    Stops within 10 s: a receive under way ends, and what is in hand is applied. A lane that cannot
+    end, because its database or SQS hangs, is given up: its messages are given back, and the
+    process ends at once; what it had not committed comes again.
 
     Raises:
         ConfigurationError: a lane does not exist, or SQS cannot be reached, at the start.
