@@ -423,12 +423,13 @@ def test_settling_waits_for_nobodys_open_transaction(deliveries: Deliveries, com
     ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
     claims = lease.claim(limit=10, lease_seconds=60)
     saved, settled = threading.Event(), threading.Event()
+    outlived: list[bool] = []
 
     def long_transaction() -> None:
         with suppress(ZeroDivisionError), transaction.atomic():
             User.objects.filter(pk=ann.pk).update(first_name="long")
             saved.set()
-            settled.wait(10)
+            outlived.append(settled.wait(10))
             _ = 1 / commits
         connection.close()
 
@@ -439,6 +440,7 @@ def test_settling_waits_for_nobodys_open_transaction(deliveries: Deliveries, com
     assert OutboxEntry.objects.get(user_id=bob.pk).published_version == 1
     settled.set()
     thread.join()
+    assert outlived == [True], "settling waited for the transaction to end"
     entry = OutboxEntry.objects.get(user_id=ann.pk)
     assert entry.version > entry.published_version, "sent again: once too often, or the new version"
     assert (entry.claimed_until is None) == commits
