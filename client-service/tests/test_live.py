@@ -75,7 +75,7 @@ async def test_staff_get_the_newest_cursor_and_then_each_change() -> None:
     await database_sync_to_async(apply)([upsert(username="before")])
     socket, connected = await open_socket(ORIGIN, await database_sync_to_async(cookie)(staff))
     assert connected
-    assert json.loads(await socket.receive_from(timeout=5)) == {"type": "hello", "cursor": 1}
+    assert json.loads(await socket.receive_from(timeout=5)) == {"type": "hello", "cursor": 1, "spread_ms": 20}
     applied = await database_sync_to_async(apply)([upsert(username="after")])
     broadcaster = broadcast.Broadcaster()
     broadcaster.push(applied.told)
@@ -102,9 +102,9 @@ async def test_foreign_origin_is_refused() -> None:
 
 
 def test_large_batch_is_announced_by_its_cursor_alone() -> None:
-    assert json.loads(broadcast.encode_push(told(broadcast.MAX_CHANGES_PER_PUSH + 1))) == {
+    assert json.loads(broadcast.push_of(told(feed.BULK + 1))["text"]) == {
         "type": "changes",
-        "cursor": 51,
+        "cursor": 26,
         "changes": [],
     }
 

@@ -1,9 +1,11 @@
-"""A client's Celery application; its task keeps the change feed short."""
+"""A client's Celery application; its tasks tick the clock, keep the feed short and count dead letters."""
 
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init
+from celery.signals import beat_init, setup_logging, worker_init
+from kombu.exceptions import OperationalError
 
 from usercast import startup
 
@@ -11,7 +13,7 @@ startup.configure("usercast_client.settings")
 
 app = Celery("usercast_client")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["usercast_client.live"])
+app.autodiscover_tasks(["usercast_client.live", "usercast_client.inbox"])
 
 
 @worker_init.connect
@@ -19,6 +21,13 @@ def check_dependencies(**_kwargs: Any) -> None:
     """A worker without its database ends at its start, with one line that says why."""
     with startup.one_clear_line():
         startup.require_database()
+
+
+@beat_init.connect
+def count_dead_letters_at_once(**_kwargs: Any) -> None:
+    """Not only after the first interval: a page that is open already waits for the number."""
+    with suppress(OperationalError):
+        app.send_task("usercast_client.inbox.tasks.count_dead_letters", expires=30)
 
 
 @setup_logging.connect

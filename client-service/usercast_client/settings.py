@@ -1,8 +1,11 @@
 """A client's settings; what differs between clients and places comes from the environment."""
 
 import logging
+from importlib.resources import files
+from pathlib import Path
 
 from usercast.env import Environment
+from usercast.errors import ConfigurationError
 from usercast.logging import logging_config
 
 env = Environment()
@@ -18,6 +21,8 @@ USERCAST_CLIENT = env.str("USERCAST_CLIENT")
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN", "")
 #: Pages from which browsers may open the WebSocket, such as https://billing.example.org.
 ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS")
+if any("*" in origin for origin in ALLOWED_ORIGINS):
+    raise ConfigurationError("ALLOWED_ORIGINS: name each origin; '*' would let any page listen")
 #: Changes the feed keeps for browsers that come back.
 USERCAST_FEED_KEEP = env.int("USERCAST_FEED_KEEP", 100_000)
 
@@ -105,6 +110,8 @@ STATIC_URL = "static/"
 # An image collects its static files there; without it they are served from where they are.
 STATIC_ROOT = env.str("STATIC_ROOT", None)
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
+# Chart.js, as django-unfold brings it; the rest of that package is not used here.
+STATICFILES_DIRS = [("chart", Path(str(files("unfold"))) / "static/unfold/js/chart")]
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -124,7 +131,7 @@ REST_FRAMEWORK = {
         "knox.auth.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_PERMISSION_CLASSES": ["usercast_client.api.permissions.MaySeeDashboard"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -150,10 +157,22 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_PUBLISH_RETRY = False
 # A worker that acknowledges as its connection breaks would end (kombu 5.7; found by `make chaos`).
 CELERY_BROKER_TRANSPORT_OPTIONS = {"ack_emulation": False}
+# A queue, and a worker, of its own: a tick waits behind nothing.
+CELERY_TASK_ROUTES = {"usercast_client.live.tasks.tick": {"queue": "clock"}}
 CELERY_BEAT_SCHEDULE = {
+    "tick": {
+        "task": "usercast_client.live.tasks.tick",
+        "schedule": 0.5,
+        "options": {"expires": 1},
+    },
     "trim": {
         "task": "usercast_client.live.tasks.trim_feed",
         "schedule": 60.0,
         "options": {"expires": 60},
-    }
+    },
+    "dead-letters": {
+        "task": "usercast_client.inbox.tasks.count_dead_letters",
+        "schedule": 30.0,
+        "options": {"expires": 30},
+    },
 }

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework import serializers, viewsets
 from rest_framework.filters import SearchFilter
@@ -12,8 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from usercast_client.api.permissions import MaySeeOwn
 from usercast_client.api.serializers import ReplicaUserSerializer
-from usercast_client.live import feed
+from usercast_client.live import clock, feed, health
 from usercast_client.replica.models import User
 
 LATEST_CHANGES = 30
@@ -39,21 +40,38 @@ class UserViewSet(viewsets.ReadOnlyModelViewSet[User]):
 
 
 class LiveStateView(APIView):
-    """What a page that opens now needs: the newest cursor, the counts, the latest changes."""
+    """What a page that opens now needs: the last tick, the newest cursor, counts, latest changes."""
 
     def get(self, request: Request) -> Response:
         # Read before the counts: a change in between is then told again rather than missed.
         cursor = feed.newest_cursor()
-        counts = User.objects.replicated().aggregate(
-            users=Count("pk"), active=Count("pk", filter=Q(is_active=True))
-        )
         return Response(
             {
                 "client": settings.USERCAST_CLIENT,
                 "cursor": cursor,
                 "time": timezone.now(),
-                **counts,
+                "clock": clock.last(),
+                **health.count_users(),
                 "changes": feed.latest(LATEST_CHANGES),
+            }
+        )
+
+
+class OwnView(APIView):
+    """The same for a replicated user: what this client has of them, and their latest changes."""
+
+    permission_classes = (MaySeeOwn,)
+
+    def get(self, request: Request) -> Response:
+        cursor = feed.newest_cursor(request.user.pk)
+        user = User.objects.get(pk=request.user.pk)
+        return Response(
+            {
+                "cursor": cursor,
+                "time": timezone.now(),
+                "clock": clock.last(),
+                "user": ReplicaUserSerializer(user).data,
+                "changes": feed.of_user(user.pk, LATEST_CHANGES),
             }
         )
 

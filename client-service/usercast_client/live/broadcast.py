@@ -1,31 +1,33 @@
-"""Broadcast: takes committed changes from ``inbox.poller``, sends them to every open dashboard.
+"""Broadcast: takes committed changes from ``inbox.poller``, ticks from ``live.clock`` and news of lost
+access from ``live.revocation``; sends them over the channel layer to every web process's ``live.hub``.
 
-A push is a hint. It may be lost (Redis away, a browser asleep); the browser notices by the cursor
-and asks the feed. So nothing here may fail or hold up the poller.
+What is sent is a hint. It may be lost (Redis away, a process restarting); the hub and the browsers
+notice by the cursor and ask. So nothing here may fail or hold up the sender.
 """
 
 import asyncio
+import atexit
 import json
 import threading
+from functools import cache
+from typing import Any
 
 import structlog
 from channels.layers import get_channel_layer
 
-from usercast_client.live.feed import Told
+from usercast_client.live.feed import BULK, Told
 
 log = structlog.get_logger(__name__)
 
-#: The group of every open dashboard.
+#: The group of every web process's hub.
 GROUP = "live"
-#: A larger batch is announced by its cursor alone, and the browser fetches it in pages.
-MAX_CHANGES_PER_PUSH = 50
 SEND_SECONDS = 2.0
 
 
 class Broadcaster:
     """Sends to the channel layer from a thread with an event loop of its own.
 
-    The layer's connection lives as long as its loop does; a loop per push, as ``async_to_sync``
+    The layer's connection lives as long as its loop does; a loop per message, as ``async_to_sync``
     would make, would connect to Redis anew each time.
     """
 
@@ -38,10 +40,12 @@ class Broadcaster:
 
     def push(self, told: Told) -> None:
         """Send changes that have been committed; returns at once, whatever Redis does."""
-        if not told.entries:
-            return
-        text = encode_push(told)
-        asyncio.run_coroutine_threadsafe(self._send(text), self._loop)
+        if told.entries:
+            self.send(push_of(told))
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to every hub; returns at once, whatever Redis does."""
+        asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
 
     def close(self) -> None:
         """Send what was pushed, for at most ``SEND_SECONDS``, and end the thread."""
@@ -50,11 +54,11 @@ class Broadcaster:
         self._thread.join()
         self._loop.close()
 
-    async def _send(self, text: str) -> None:
+    async def _send(self, message: dict[str, Any]) -> None:
         layer = get_channel_layer()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await layer.group_send(GROUP, {"type": "live.push", "text": text})
+                await layer.group_send(GROUP, message)
         except Exception as error:  # noqa: BLE001 - a hint that is lost costs nothing but a log line
             log.warning("push_lost", reason=repr(error))
 
@@ -66,9 +70,25 @@ class Broadcaster:
         await layer.flush()
 
 
-def encode_push(told: Told) -> str:
-    """The frame as every browser gets it: encoded once, here, not once a socket."""
-    small = len(told.entries) <= MAX_CHANGES_PER_PUSH
-    return json.dumps(
-        {"type": "changes", "cursor": told.cursor, "changes": told.as_json() if small else []}
-    )
+@cache
+def shared() -> Broadcaster:
+    """This process's broadcaster; what was sent through it is sent before the process ends."""
+    broadcaster = Broadcaster()
+    atexit.register(broadcaster.close)
+    return broadcaster
+
+
+def push_of(told: Told) -> dict[str, Any]:
+    """The message for changes: the frame as every browser gets it, encoded once, and whom it is about.
+
+    A bulk write is announced by its cursor alone: whoever shows some of it asks.
+    """
+    changes = told.as_json() if len(told.entries) <= BULK else []
+    frame = {"type": "changes", "cursor": told.cursor, "changes": changes}
+    return {
+        "type": "changes",
+        "first": told.first,
+        "cursor": told.cursor,
+        "users": [change["user_id"] for change in changes],
+        "text": json.dumps(frame),
+    }

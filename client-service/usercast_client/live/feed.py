@@ -3,8 +3,8 @@
 Read by the dashboard, the REST API and, through ``live.broadcast``, pushed to open browsers.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,6 +19,12 @@ from usercast_client.live.models import Change
 
 #: Any fixed number: every applying transaction of this database takes the same lock.
 _LOCK = 7_264_001
+#: More changes than this in one transaction are a bulk write: told and shown as one.
+BULK = 25
+#: Bulk writes that follow each other within this time are shown as one.
+_SAME_BULK_WITHIN = timedelta(seconds=10)
+#: How many transactions back ``latest`` looks: an import of a million users is a few hundred.
+_BATCHES_AT_MOST = 1000
 
 
 class Shown(UserState, frozen=True, kw_only=True):
@@ -47,7 +53,6 @@ class Told(NamedTuple):
 
     def as_json(self) -> list[dict[str, Any]]:
         """The changes as a reader of the feed gets them, oldest first."""
-        first = self.cursor - len(self.entries) + 1
         return [
             _as_json(
                 cursor,
@@ -58,9 +63,16 @@ class Told(NamedTuple):
                 self.applied_at,
                 _builtin(entry.after),
                 _builtin(entry.before),
+                self.first,
+                len(self.entries),
             )
-            for cursor, entry in enumerate(self.entries, start=first)
+            for cursor, entry in enumerate(self.entries, start=self.first)
         ]
+
+    @property
+    def first(self) -> int:
+        """The cursor of the oldest."""
+        return self.cursor - len(self.entries) + 1
 
 
 class Slice(NamedTuple):
@@ -87,8 +99,9 @@ _APPEND = """
 WITH newest AS (SELECT coalesce(max(cursor), 0) AS cursor FROM live_change),
 appended AS (
     INSERT INTO live_change
-        (cursor, kind, user_id, version, changed_at, applied_at, after, before)
-    SELECT newest.cursor + position, kind, user_id, version, changed_at, %s, after, before
+        (cursor, kind, user_id, version, changed_at, applied_at, after, before, batch, batch_size)
+    SELECT newest.cursor + position, kind, user_id, version, changed_at, %s, after, before,
+           newest.cursor + 1, %s
     FROM newest, ROWS FROM (
         json_to_recordset(%s) AS (
             kind text, user_id uuid, version bigint, changed_at timestamptz, after text,
@@ -111,18 +124,110 @@ def append(entries: Sequence[Entry]) -> Told:
         return Told(entries, 0, now)
     rows = msgspec.json.encode(entries).decode()
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [now, rows])
+        cursor.execute(_APPEND, [now, len(entries), rows])
         return Told(entries, cursor.fetchone()[0], now)
 
 
-def newest_cursor() -> int:
-    """The cursor of the newest change; 0 before the first."""
-    return Change.objects.aggregate(newest=Max("cursor"))["newest"] or 0
+def newest_cursor(user_id: UUID | None = None) -> int:
+    """The cursor of the newest change, of all or of one user; 0 before the first."""
+    changes = Change.objects.all() if user_id is None else Change.objects.filter(user_id=user_id)
+    return changes.aggregate(newest=Max("cursor"))["newest"] or 0
+
+
+def of_user(user_id: UUID, limit: int) -> list[dict[str, Any]]:
+    """The newest changes of one user, newest first, as far back as the feed reaches."""
+    mine = Change.objects.filter(user_id=user_id).order_by("-cursor")
+    return [_read_back(change) for change in mine[:limit]]
+
+
+def of_users(user_ids: Collection[UUID], *, after: int, upto: int) -> set[str]:
+    """Which of these users changed after one cursor and up to another."""
+    theirs = Change.objects.filter(user_id__in=user_ids, cursor__gt=after, cursor__lte=upto)
+    return {str(user_id) for user_id in theirs.values_list("user_id", flat=True).distinct()}
+
+
+# From batch to batch by the primary key, newest first, without reading what is in them.
+_BATCHES = """
+WITH RECURSIVE batch (first, last, size, applied_at) AS (
+    (SELECT batch, cursor, batch_size, applied_at FROM live_change ORDER BY cursor DESC LIMIT 1)
+    UNION ALL
+    SELECT older.* FROM batch, LATERAL (
+        SELECT live_change.batch, cursor, batch_size, live_change.applied_at FROM live_change
+        WHERE cursor < batch.first ORDER BY cursor DESC LIMIT 1
+    ) AS older
+)
+SELECT first, last, size > %s, applied_at FROM batch LIMIT %s
+"""
+
+
+class _Run(Struct):
+    """Changes that follow each other: of bulk writes within seconds, or all singles."""
+
+    first: int
+    last: int
+    is_bulk: bool
+    applied_at: datetime
+    oldest_applied_at: datetime
 
 
 def latest(limit: int) -> list[dict[str, Any]]:
-    """The newest changes, newest first, as the browser gets them."""
-    return [_read_back(change) for change in Change.objects.order_by("-cursor")[:limit]]
+    """The newest changes, newest first, at most ``limit``, as the browser gets them.
+
+    Of a bulk write, or several within seconds, there is one entry instead: ``bulk`` true, ``first``
+    and ``cursor`` (its first and last), ``counts`` by kind, ``applied_at``, and the worst ``lag_ms``.
+    """
+    told: list[dict[str, Any]] = []
+    for run in _runs(limit):
+        if run.is_bulk:
+            told.append(_summary(run))
+        else:
+            singles = Change.objects.filter(cursor__gte=run.first, cursor__lte=run.last)
+            told += [_read_back(change) for change in singles.order_by("-cursor")[:limit]]
+        if len(told) >= limit:
+            break
+    return told[:limit]
+
+
+def _runs(limit: int) -> list[_Run]:
+    runs: list[_Run] = []
+    with connection.cursor() as cursor:
+        cursor.execute(_BATCHES, [BULK, _BATCHES_AT_MOST])
+        batches = cursor.fetchall()
+    for first, last, is_bulk, applied_at in batches:
+        run = runs[-1] if runs else None
+        if run is not None and run.is_bulk == is_bulk and _continues(run, applied_at):
+            run.first, run.oldest_applied_at = first, applied_at
+        elif len(runs) == limit:
+            break
+        else:
+            runs.append(_Run(first, last, is_bulk, applied_at, applied_at))
+    return runs
+
+
+def _continues(run: _Run, applied_at: datetime) -> bool:
+    return not run.is_bulk or run.oldest_applied_at - applied_at <= _SAME_BULK_WITHIN
+
+
+_SUMMARY = """
+SELECT count(*) FILTER (WHERE kind = 'created'), count(*) FILTER (WHERE kind = 'updated'),
+       count(*) FILTER (WHERE kind = 'deleted'),
+       (extract(epoch FROM max(applied_at - changed_at)) * 1000)::bigint
+FROM live_change WHERE cursor BETWEEN %s AND %s
+"""
+
+
+def _summary(run: _Run) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(_SUMMARY, [run.first, run.last])
+        created, updated, deleted, lag_ms = cursor.fetchone()
+    return {
+        "bulk": True,
+        "first": run.first,
+        "cursor": run.last,
+        "counts": {"created": created, "updated": updated, "deleted": deleted},
+        "applied_at": _rfc3339(run.applied_at),
+        "lag_ms": lag_ms,
+    }
 
 
 def since(cursor: int, *, limit: int) -> Slice:
@@ -153,6 +258,8 @@ def _read_back(change: Change) -> dict[str, Any]:
         change.applied_at,
         None if change.after is None else msgspec.json.decode(change.after),
         msgspec.json.decode(change.before),
+        change.batch,
+        change.batch_size,
     )
 
 
@@ -165,6 +272,8 @@ def _as_json(
     applied_at: datetime,
     user: dict[str, Any] | None,
     before: dict[str, Any],
+    batch: int,
+    batch_size: int,
 ) -> dict[str, Any]:
     return {
         "cursor": cursor,
@@ -175,6 +284,8 @@ def _as_json(
         "applied_at": _rfc3339(applied_at),
         "user": user,
         "before": before,
+        "batch": batch,
+        "batch_size": batch_size,
     }
 
 

@@ -26,9 +26,15 @@ class Change(models.Model):
     after = models.TextField(null=True)  # noqa: DJ001 - no text is no user
     #: The values that the change replaced, as JSON; of a deleted user, all of them.
     before = models.TextField()
+    #: The cursor of the first change applied in the same transaction, and how many there were: a
+    #: bulk write is shown as one.
+    batch = models.BigIntegerField()
+    batch_size = models.IntegerField()
 
     class Meta:
         db_table = "live_change"
+        # What one user's page and their open sockets ask for.
+        indexes = (models.Index(fields=["user_id", "cursor"], name="live_change_user"),)
 
     def __str__(self) -> str:
         return f"{self.cursor}: {self.kind} {self.user_id}"

@@ -1,12 +1,23 @@
-"""What Celery beat asks of a client: keep the change feed short."""
+"""What Celery beat asks of ``live``: to tick, and to keep the change feed short."""
 
+import redis
 import structlog
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 
 from usercast_client.celery import app
-from usercast_client.live import feed
+from usercast_client.live import clock, feed
 
 log = structlog.get_logger(__name__)
+
+
+@app.task(ignore_result=True)
+def tick() -> None:
+    """Tell every open page the time and how things stand; without Redis or database, nobody is told."""
+    try:
+        clock.tick()
+    except (redis.RedisError, DatabaseError, InterfaceError) as error:
+        log.warning("tick_failed", reason=str(error).partition("\n")[0])
 
 
 @app.task(ignore_result=True)

@@ -1,0 +1,237 @@
+"""The hub: receives from ``live.broadcast`` once for all sockets of a web process, hands each what is its.
+
+It follows the feed by its cursor, as the browsers do: what it is told of a change it takes, and what it
+was not told (a push was lost, Redis is away, a bulk write) it reads from the database. So a socket whose
+user has lost access is closed, and a page of their own is told, whatever becomes of a push.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import structlog
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
+
+from usercast_client.live import access, feed
+from usercast_client.live.access import Grant, Reason, View
+from usercast_client.live.broadcast import GROUP
+
+log = structlog.get_logger(__name__)
+
+#: In a thread of the pool, not in the one that all sockets would share.
+in_database = partial(database_sync_to_async, thread_sensitive=False)
+
+WATCH_SECONDS = 1.0
+#: Without a tick for so long, the hub looks into the feed itself.
+SILENCE_SECONDS = 2.0
+#: Each session is looked at anew this often, whatever was told.
+RECHECK_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+#: What it takes to answer one page that fetches what it missed, and the longest to spread them over.
+_FETCH_MS = 20
+_SPREAD_AT_MOST_MS = 60_000
+
+
+class Socket(Protocol):
+    """What the hub knows of a WebSocket; no call waits for the browser."""
+
+    grant: Grant
+    #: When its session ends, as far as known.
+    expires_at: datetime | None
+    #: By the loop's clock, when it has to be opened anew.
+    closes_at: float
+
+    def offer(self, frame: str) -> None:
+        """Have a frame sent."""
+
+    def end(self, reason: Reason) -> None:
+        """Tell the page that access ended, and close."""
+
+    def renew(self) -> None:
+        """Close, so that the page connects again."""
+
+
+class Hub:
+    """The sockets of one event loop. It listens while there are any."""
+
+    def __init__(self) -> None:
+        self._sockets: set[Socket] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        #: Up to which change users have been told of changes to themselves; None: not known yet.
+        self._cursor: int | None = None
+        self._ticked_at = 0.0
+        self._rechecked_at = 0.0
+
+    def join(self, socket: Socket) -> None:
+        """From now on this socket is told, and closed when its user loses access."""
+        self._sockets.add(socket)
+        if not self._tasks:
+            self._cursor = None
+            self._tasks = [asyncio.create_task(do()) for do in (self._listen, self._watch)]
+
+    def begin(self, cursor: int) -> None:
+        """A socket that has joined has seen the feed as it stands at this cursor."""
+        if self._cursor is None:
+            self._cursor = cursor
+
+    def leave(self, socket: Socket) -> None:
+        """The socket is closed; may be said twice."""
+        self._sockets.discard(socket)
+        if not self._sockets:
+            for task in self._tasks:
+                task.cancel()
+            self._tasks = []
+
+    @property
+    def spread_ms(self) -> int:
+        """Over how long the pages of this process spread what all of them would fetch at once."""
+        return min(_SPREAD_AT_MOST_MS, len(self._sockets) * _FETCH_MS)
+
+    # Told
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                layer = get_channel_layer()
+                channel = await layer.new_channel()
+                await layer.group_add(GROUP, channel)
+                while True:
+                    await self._receive(await layer.receive(channel))
+            except Exception as error:  # noqa: BLE001 - Redis is away; meanwhile the hub looks itself
+                log.warning("layer_unreachable", reason=repr(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _receive(self, message: dict[str, Any]) -> None:
+        handle: Callable[[dict[str, Any]], Coroutine[Any, Any, None]] | None = {
+            "changes": self._on_changes,
+            "tick": self._on_tick,
+            "ended": self._on_ended,
+            "recheck": self._on_recheck,
+        }.get(message["type"])
+        if handle is None:
+            log.warning("message_unknown", type=message["type"])
+            return
+        await self._whatever_happens(handle(message))
+
+    async def _on_changes(self, message: dict[str, Any]) -> None:
+        self._offer(message["text"], View.DASHBOARD)
+        is_next = self._cursor is not None and message["first"] <= self._cursor + 1
+        await self._reach(message["cursor"], message["users"] if is_next else [])
+
+    async def _on_tick(self, message: dict[str, Any]) -> None:
+        self._ticked_at = _now()
+        self._offer(message["text"], *View)
+        await self._reach(message["cursor"], [])
+
+    async def _on_ended(self, message: dict[str, Any]) -> None:
+        """A session was ended by its user; the database may not show it yet."""
+        for socket in [s for s in self._sockets if s.grant.session_key == message["session_key"]]:
+            socket.end(Reason(message["reason"]))
+
+    async def _on_recheck(self, message: dict[str, Any]) -> None:
+        await self._recheck([s for s in self._sockets if str(s.grant.user_id) == message["user_id"]])
+
+    # Watching
+
+    async def _watch(self) -> None:
+        """Do what nobody tells the hub to do."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self._whatever_happens(self._look())
+
+    async def _look(self) -> None:
+        now = _now()
+        for socket in [s for s in self._sockets if s.closes_at <= now]:
+            socket.renew()
+        if now - self._ticked_at > SILENCE_SECONDS:
+            await self._reach(await in_database(feed.newest_cursor)(), [], announce=True)
+        if now - self._rechecked_at > RECHECK_SECONDS:
+            self._rechecked_at = now
+            await self._recheck(self._sockets)
+        else:
+            await self._recheck(s for s in self._sockets if _has_expired(s))
+
+    async def _whatever_happens(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (DatabaseError, InterfaceError) as error:
+            # What was not done is done when the next tick, or the watch, finds the cursor behind.
+            self._rechecked_at = 0.0
+            log.warning("database_unreachable", reason=str(error).partition("\n")[0])
+        except Exception:
+            log.exception("hub_failed")
+
+    # Following the feed
+
+    async def _reach(self, cursor: int, told: Iterable[str], *, announce: bool = False) -> None:
+        """Come to a cursor: tell users of changes to themselves, and see whether they may stay.
+
+        Args:
+            told: whom the changes up to there are about; empty if not known, and then read.
+            announce: the dashboards have not been told of this cursor.
+        """
+        since, self._cursor = self._cursor, cursor
+        if since is not None and cursor <= since:
+            return  # lower if the feed has begun anew, or if a push overtook a tick
+        try:
+            concerned = await self._concerned(since, cursor, set(told))
+            await self._recheck(concerned)
+        except (DatabaseError, InterfaceError):
+            self._cursor = since
+            raise
+        for socket in concerned:
+            if socket.grant.view is View.OWN:
+                socket.offer(_announcement(cursor))
+        if announce:
+            self._offer(_announcement(cursor), View.DASHBOARD)
+
+    async def _concerned(self, since: int | None, upto: int, told: set[str]) -> list[Socket]:
+        replicated = [socket for socket in self._sockets if socket.grant.is_replicated]
+        if since is None or not replicated:
+            return replicated
+        if not told:
+            ids = {socket.grant.user_id for socket in replicated}
+            told = await in_database(feed.of_users)(ids, after=since, upto=upto)
+        return [socket for socket in replicated if str(socket.grant.user_id) in told]
+
+    async def _recheck(self, sockets: Iterable[Socket]) -> None:
+        """End those sockets whose users may no longer look."""
+        asked = list(sockets)
+        if not asked:
+            return
+        standing = await in_database(access.standing)({socket.grant for socket in asked})
+        for socket in asked:
+            ended, socket.expires_at = standing[socket.grant]
+            if ended:
+                socket.end(ended)
+
+    def _offer(self, frame: str, *views: View) -> None:
+        for socket in self._sockets:
+            if socket.grant.view in views:
+                socket.offer(frame)
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def current() -> Hub:
+    """The hub of the running event loop."""
+    return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+
+
+def _announcement(cursor: int) -> str:
+    return f'{{"type":"changes","cursor":{cursor},"changes":[]}}'
+
+
+def _has_expired(socket: Socket) -> bool:
+    return socket.expires_at is not None and socket.expires_at <= timezone.now()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
