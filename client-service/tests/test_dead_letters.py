@@ -21,7 +21,8 @@ from usercast_client.inbox import dead_letters, look, poller
 from usercast_client.inbox.dead_letters import Choice, Outcome
 from usercast_client.inbox.hold import Hold
 from usercast_client.inbox.letters import READS_WELL, Letter, Source
-from usercast_client.live import feed
+from usercast_client.inbox.tasks import count_dead_letters
+from usercast_client.live import clock, feed
 from usercast_client.replica.models import User
 
 pytestmark = pytest.mark.django_db
@@ -606,3 +607,13 @@ def test_sqs_going_away_in_between_leaves_the_rest_and_says_how_far_it_got(
     assert 1 <= sent < 15
     assert output.getvalue() == f"sent to the lanes again: {sent}\n"
     assert len(listed()) == 15 - sent
+
+
+def test_their_number_is_told_by_the_clock(queues: Queues) -> None:
+    for source in ("dead", "undelivered"):
+        put(queues[source], upsert())
+    count_dead_letters()
+    clock.tick()
+    last = clock.last()
+    assert last is not None
+    assert last["dead_letters"] == 2

@@ -1,43 +1,23 @@
-"""The socket, over a real channel layer (Valkey), and the routes a browser asks."""
+"""The feed, what is sent of it, and the routes a browser asks."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from channels.db import database_sync_to_async
-from channels.testing import WebsocketCommunicator
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
-from django.test import Client
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
 from usercast.testing import upsert
-from usercast_client.dashboard.views import search
 from usercast_client.live import broadcast, feed
 from usercast_client.live.models import Change
 from usercast_client.live.tasks import trim_feed
 from usercast_client.replica.apply import apply
 from usercast_client.replica.models import User
-from usercast_client.routing import application
 
 pytestmark = pytest.mark.django_db(transaction=True)
-ORIGIN = (b"origin", b"http://testserver")
-
-
-def cookie(user: User | None) -> tuple[bytes, bytes]:
-    """The session cookie of a browser where this user is signed in."""
-    session = SessionStore()
-    if user is not None:
-        session[SESSION_KEY] = str(user.pk)
-        session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
-        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    session.create()
-    return b"cookie", f"{settings.SESSION_COOKIE_NAME}={session.session_key}".encode()
 
 
 def make_staff() -> User:
@@ -54,51 +34,6 @@ def told(count: int) -> feed.Told:
     now = datetime.now(UTC)
     entries = [feed.Entry(Change.Kind.DELETED, uuid7(), 2, now, None, {"username": "u"})] * count
     return feed.Told(entries, cursor=count, applied_at=now)
-
-
-async def open_socket(*headers: tuple[bytes, bytes]) -> tuple[WebsocketCommunicator, bool]:
-    socket = WebsocketCommunicator(application, "/ws/live/", headers=list(headers))
-    connected, _ = await socket.connect(timeout=5)
-    if not connected:
-        await socket.disconnect()
-    return socket, connected
-
-
-def test_search_knows_all_letters_cases() -> None:
-    apply([upsert(username="René", first_name="ÅSA")])
-    for words in ("rené", "RENÉ", "åsa", "ren ås"):
-        assert [user.username for user in search(words)] == ["René"], words
-
-
-async def test_staff_get_the_newest_cursor_and_then_each_change() -> None:
-    staff = await database_sync_to_async(make_staff)()
-    await database_sync_to_async(apply)([upsert(username="before")])
-    socket, connected = await open_socket(ORIGIN, await database_sync_to_async(cookie)(staff))
-    assert connected
-    assert json.loads(await socket.receive_from(timeout=5)) == {"type": "hello", "cursor": 1, "spread_ms": 20}
-    applied = await database_sync_to_async(apply)([upsert(username="after")])
-    broadcaster = broadcast.Broadcaster()
-    broadcaster.push(applied.told)
-    frame = json.loads(await socket.receive_from(timeout=5))
-    assert (frame["type"], frame["cursor"]) == ("changes", 2)
-    assert frame["changes"] == applied.told.as_json()
-    await asyncio.to_thread(broadcaster.close)
-    await socket.disconnect()
-
-
-@pytest.mark.parametrize("who", ["nobody", "replicated user"])
-async def test_others_are_refused(who: str) -> None:
-    user = await database_sync_to_async(make_replica)() if who == "replicated user" else None
-    _, connected = await open_socket(ORIGIN, await database_sync_to_async(cookie)(user))
-    assert not connected
-
-
-async def test_foreign_origin_is_refused() -> None:
-    staff = await database_sync_to_async(make_staff)()
-    session = await database_sync_to_async(cookie)(staff)
-    for headers in ([(b"origin", b"https://evil.example"), session], [session]):
-        _, connected = await open_socket(*headers)
-        assert not connected
 
 
 def test_large_batch_is_announced_by_its_cursor_alone() -> None:
@@ -177,20 +112,3 @@ def test_rest_refuses_everybody_else(path: str) -> None:
     assert ordinary.get(f"/api/v1/{path}").status_code == 401
     ordinary.force_login(make_replica())
     assert ordinary.get(f"/api/v1/{path}").status_code == 403
-
-
-def test_dashboard_is_complete_without_javascript_and_for_staff_only() -> None:
-    browser = Client()
-    assert browser.get("/")["Location"] == "/login/?next=/"
-    apply([upsert(username="ann.example", groups=("editors",))])
-    browser.force_login(User.objects.get(username="ann.example"))
-    assert browser.get("/").status_code == 403
-    browser.force_login(make_staff())
-    page = browser.get("/")
-    html = page.content.decode()
-    assert "ann.example" in html
-    assert "editors" in html
-    assert f'data-cursor="{feed.newest_cursor()}"' in html
-    policy = page["Content-Security-Policy"]
-    assert "default-src 'self'" in policy
-    assert "unsafe-inline" not in policy

@@ -1,4 +1,4 @@
-"""A client's Celery application; its tasks tick the clock, keep the feed short and count dead letters."""
+"""A client's Celery application: ticks, keeps the feed short, counts dead letters."""
 
 from contextlib import suppress
 from typing import Any

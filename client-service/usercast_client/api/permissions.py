@@ -10,6 +10,7 @@ from usercast_client.live.access import View, may
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which reads the settings that name this module
 
+
 class MaySeeDashboard(BasePermission):
     """This client's staff."""
 

@@ -40,7 +40,7 @@ class UserViewSet(viewsets.ReadOnlyModelViewSet[User]):
 
 
 class LiveStateView(APIView):
-    """What a page that opens now needs: the last tick, the newest cursor, counts, latest changes."""
+    """What a page that opens now needs: last tick, newest cursor, counts, latest changes."""
 
     def get(self, request: Request) -> Response:
         # Read before the counts: a change in between is then told again rather than missed.

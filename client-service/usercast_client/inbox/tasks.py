@@ -1,4 +1,4 @@
-"""What Celery beat asks of ``inbox``: how many dead letters there are, for the live clock to tell."""
+"""What Celery beat asks of ``inbox``: how many dead letters there are, for ``live.clock``."""
 
 import redis
 import structlog
@@ -18,7 +18,8 @@ log = structlog.get_logger(__name__)
 def count_dead_letters() -> None:
     """Ask SQS, which counts roughly, and have the next ticks tell it."""
     try:
-        counted = dead_letters.count(settings.USERCAST_CLIENT, dead_letters.Choice(tuple(Source)))
+        both = dead_letters.Choice(sources=tuple(Source))
+        counted = dead_letters.count(settings.USERCAST_CLIENT, both)
         clock.note_dead_letters(sum(counted.values()))
     except (BotoCoreError, ClientError, ConfigurationError, redis.RedisError) as error:
         log.warning("dead_letters_not_counted", reason=str(error).partition("\n")[0])

@@ -1,7 +1,7 @@
 """Access: who may look at what, and whether those who are looking still may.
 
-Asked by the pages, the REST API and the sockets alike; ``live.hub`` ends the sockets of those who no
-longer may.
+Asked by the pages, the REST API and the sockets alike; ``live.hub`` ends the sockets of those who
+no longer may.
 """
 
 from collections.abc import Iterable

@@ -1,5 +1,7 @@
-"""Broadcast: takes committed changes from ``inbox.poller``, ticks from ``live.clock`` and news of lost
-access from ``live.revocation``; sends them over the channel layer to every web process's ``live.hub``.
+"""Broadcast: sends over the channel layer to the ``live.hub`` of every web process.
+
+Takes committed changes from ``inbox.poller``, ticks from ``live.clock``, and news of lost access
+from ``live.revocation``.
 
 What is sent is a hint. It may be lost (Redis away, a process restarting); the hub and the browsers
 notice by the cursor and ask. So nothing here may fail or hold up the sender.
@@ -79,9 +81,10 @@ def shared() -> Broadcaster:
 
 
 def push_of(told: Told) -> dict[str, Any]:
-    """The message for changes: the frame as every browser gets it, encoded once, and whom it is about.
+    """The message for changes: the frame as every browser gets it, and whom it is about.
 
-    A bulk write is announced by its cursor alone: whoever shows some of it asks.
+    It is encoded here, once, and not once a socket. A bulk write is announced by its cursor alone:
+    whoever shows some of it asks.
     """
     changes = told.as_json() if len(told.entries) <= BULK else []
     frame = {"type": "changes", "cursor": told.cursor, "changes": changes}

@@ -1,7 +1,8 @@
 """The clock: twice a second Celery beat has it tell every open page the time and how things stand.
 
-Receives the beat from ``live.tasks``; measures (``live.health``), keeps the result in Redis for whoever
-opens a page, and sends it through ``live.broadcast``. A page that hears no tick knows that it is stale.
+Receives the beat from ``live.tasks``; measures (``live.health``), keeps the result in Redis for
+whoever opens a page, and sends it through ``live.broadcast``. A page that hears no tick knows that
+it is stale.
 """
 
 from datetime import datetime
@@ -125,7 +126,7 @@ def note_dead_letters(count: int) -> None:
 
 
 def _read() -> tuple[Kept | None, int | None]:
-    clock, dead_letters = _connection.mget(_key("clock"), _key("dead_letters"))  # type: ignore[misc]
+    clock, dead_letters = _connection.mget(_key("clock"), _key("dead_letters"))
     try:
         kept = msgspec.json.decode(clock, type=Kept) if clock else None
     except msgspec.DecodeError:  # of another version of this service

@@ -1,4 +1,4 @@
-"""The WebSockets of the pages: hand each browser what ``live.hub`` offers, in order, as fast as it takes it.
+"""The WebSockets of the pages: hand each browser what ``live.hub`` offers, in order.
 
 The browser asks nothing over the socket but whether it is alive; what it missed it fetches by REST.
 """
@@ -49,6 +49,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     view = View.DASHBOARD
     # The hub listens to the channel layer, once for all sockets.
     channel_layer_alias = None
+    _writer: asyncio.Task[None] | None = None
 
     async def __call__(self, *args: Any) -> None:
         self.grant: Grant
@@ -59,7 +60,6 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._hub = hub.current()
         self._closing = False
         self._frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._writer: asyncio.Task[None] | None = None
         try:
             await super().__call__(*args)
         finally:
@@ -132,7 +132,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 class OwnConsumer(LiveConsumer):
-    """The socket of a replicated user's own page: says only that something of theirs has changed."""
+    """The socket of a user's own page: says only that something of theirs has changed."""
 
     view = View.OWN
 

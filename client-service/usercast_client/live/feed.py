@@ -173,8 +173,9 @@ class _Run(Struct):
 def latest(limit: int) -> list[dict[str, Any]]:
     """The newest changes, newest first, at most ``limit``, as the browser gets them.
 
-    Of a bulk write, or several within seconds, there is one entry instead: ``bulk`` true, ``first``
-    and ``cursor`` (its first and last), ``counts`` by kind, ``applied_at``, and the worst ``lag_ms``.
+    Of a bulk write, or several within seconds, there is one entry instead: ``bulk`` true,
+    ``first`` and ``cursor`` (its first and last), ``counts`` by kind, ``applied_at``, and the worst
+    ``lag_ms``.
     """
     told: list[dict[str, Any]] = []
     for run in _runs(limit):

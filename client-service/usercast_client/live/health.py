@@ -1,4 +1,4 @@
-"""Health: what ``live.clock`` tells of the replica, measured at a cost that does not grow with it."""
+"""Health: what ``live.clock`` tells of the replica, at a cost that does not grow with it."""
 
 import time
 from collections.abc import Sequence
@@ -52,9 +52,10 @@ def count(known: Counts | None, *, cursor: int, now: datetime) -> Counts:
 
 def count_users() -> dict[str, int]:
     """The replicated users, and the active ones of them."""
-    return User.objects.replicated().aggregate(
+    counted: dict[str, int] = User.objects.replicated().aggregate(
         users=Count("pk"), active=Count("pk", filter=Q(is_active=True))
     )
+    return counted
 
 
 def _is_due(known: Counts, cursor: int, now: datetime) -> bool:

@@ -1,8 +1,8 @@
-"""The hub: receives from ``live.broadcast`` once for all sockets of a web process, hands each what is its.
+"""The hub: receives from ``live.broadcast`` once for a web process, hands each socket what is its.
 
-It follows the feed by its cursor, as the browsers do: what it is told of a change it takes, and what it
-was not told (a push was lost, Redis is away, a bulk write) it reads from the database. So a socket whose
-user has lost access is closed, and a page of their own is told, whatever becomes of a push.
+It follows the feed by its cursor, as the browsers do: what it is told of a change it takes, and what
+it was not told (a push was lost, Redis is away, a bulk write) it reads from the database. So a socket
+whose user has lost access is closed, and a page of their own is told, whatever becomes of a push.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SILENCE_SECONDS = 2.0
 #: Each session is looked at anew this often, whatever was told.
 RECHECK_SECONDS = 30.0
 RETRY_SECONDS = 1.0
-#: What it takes to answer one page that fetches what it missed, and the longest to spread them over.
+#: What it takes to answer one page that fetches, and the longest to spread them over.
 _FETCH_MS = 20
 _SPREAD_AT_MOST_MS = 60_000
 
@@ -135,7 +135,8 @@ class Hub:
             socket.end(Reason(message["reason"]))
 
     async def _on_recheck(self, message: dict[str, Any]) -> None:
-        await self._recheck([s for s in self._sockets if str(s.grant.user_id) == message["user_id"]])
+        user_id = message["user_id"]
+        await self._recheck(s for s in self._sockets if str(s.grant.user_id) == user_id)
 
     # Watching
 

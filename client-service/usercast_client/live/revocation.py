@@ -1,4 +1,4 @@
-"""Revocation: takes what ends a session on this client, tells ``live.hub`` through ``live.broadcast``.
+"""Revocation: takes what ends a session on this client, tells it through ``live.broadcast``.
 
 What ends on the master comes as a change and is found by the hub itself.
 """

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 @app.task(ignore_result=True)
 def tick() -> None:
-    """Tell every open page the time and how things stand; without Redis or database, nobody is told."""
+    """Tell every open page the time and how things stand; nobody, if Redis or database is away."""
     try:
         clock.tick()
     except (redis.RedisError, DatabaseError, InterfaceError) as error:
