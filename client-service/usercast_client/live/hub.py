@@ -1,8 +1,9 @@
 """The hub: receives from ``live.broadcast`` once for a web process, hands each socket what is its.
 
-It follows the feed by its cursor, as the browsers do: what it is told of a change it takes, and what
-it was not told (a push was lost, Redis is away, a bulk write) it reads from the database. So a socket
-whose user has lost access is closed, and a page of their own is told, whatever becomes of a push.
+It follows the feed by its cursor, as the browsers do: what it is told of a change it takes, and
+what it was not told (a push was lost, Redis is away, a bulk write) it reads from the database. So a
+socket whose user has lost access is closed, and a page of their own is told, whatever becomes of a
+push.
 """
 
 import asyncio
@@ -96,12 +97,13 @@ class Hub:
     # Told
 
     async def _listen(self) -> None:
-        while True:
+        while not _is_cancelled():
             try:
                 layer = get_channel_layer()
                 channel = await layer.new_channel()
                 await layer.group_add(GROUP, channel)
-                while True:
+                # Python 3.11's wait_for, in which redis connects, can swallow a cancellation.
+                while not _is_cancelled():
                     await self._receive(await layer.receive(channel))
             except Exception as error:  # noqa: BLE001 - Redis is away; meanwhile the hub looks itself
                 log.warning("layer_unreachable", reason=repr(error))
@@ -236,3 +238,8 @@ def _has_expired(socket: Socket) -> bool:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,195 @@
+"""A client's web and clock processes: several side by side, restarted, and as in development."""
+
+import shutil
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from conftest import SOON_SECONDS, Api
+from embedded.deployment import Deployment
+from embedded.ports import LOOPBACK, free_port, http_answers
+from embedded.process import Process
+from embedded.servers import REPOSITORY
+from sockets import cookie_of, socket
+from usercast.testing import eventually
+
+NGINX = """
+daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log; worker_processes 1;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
+    include {dir}/client.conf;
+}}
+"""
+
+
+@contextmanager
+def running(
+    system: Deployment, name: str, command: str, *, port: int = 0, **variables: str
+) -> Iterator[Process]:
+    """One more process of the client billing, stopped after the block."""
+    spec = system.processes["billing-web"]
+    process = Process(
+        command, env={**spec.env, **variables}, cwd=spec.cwd, log=system.log(f"billing-{name}")
+    )
+    process.start()
+    try:
+        if port:
+            url = f"http://{LOOPBACK}:{port}"
+            eventually(lambda: http_answers(url), within=SOON_SECONDS, what=f"an answer at {url}")
+        yield process
+    finally:
+        process.stop()
+
+
+@contextmanager
+def nginx(system: Deployment, port: int, servers: list[int], directory: Path) -> Iterator[None]:
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if program is None:
+        pytest.fail("This test needs nginx: apt-get install nginx-light", pytrace=False)
+    template = (REPOSITORY / "infra/nginx/client.conf.template").read_text()
+    filled = string.Template(template).safe_substitute(
+        LISTEN=f"{LOOPBACK}:{port}",
+        SERVERS=" ".join(f"server {LOOPBACK}:{server};" for server in servers),
+    )
+    (directory / "client.conf").write_text(filled)
+    (directory / "nginx.conf").write_text(NGINX.format(dir=directory))
+    command = f"exec {program} -c {directory}/nginx.conf -e {directory}/error.log"
+    with running(system, "nginx", command, port=port):
+        yield
+
+
+def sockets_of(process: Process, port: int) -> int:
+    connections = psutil.Process(process.pid).net_connections(kind="tcp")
+    return sum(c.status == "ESTABLISHED" and c.laddr.port == port for c in connections)
+
+
+def test_web_processes_behind_nginx_work_alike(
+    system: Deployment, master: Api, clients: dict[str, Api], tmp_path: Path
+) -> None:
+    """Two of them; each has a page's socket, a change reaches both, and one may be restarted."""
+    login = clients["billing"].login
+    front, one, two = free_port(), free_port(), free_port()
+    url = f"http://{LOOPBACK}:{front}"
+    web = system.processes["billing-web"].command
+    origins = {"ALLOWED_ORIGINS": url}
+    with (
+        running(system, "web-1", web, port=one, PORT=str(one), **origins) as first,
+        running(system, "web-2", web, port=two, PORT=str(two), **origins) as second,
+        nginx(system, front, [one, two], tmp_path),
+    ):
+        cookie = cookie_of(url, login)
+        with socket(url, cookie) as left, socket(url, cookie) as right:
+            hello = left.until("hello")
+            right.until("hello")
+            assert (sockets_of(first, one), sockets_of(second, two)) == (1, 1)
+            user = master.create()
+            for each in (left, right):
+                frame = each.until("changes", cursor=hello["cursor"] + 1)
+                assert [change["user_id"] for change in frame["changes"]] == [user["id"]]
+            first.stop()
+            # The page of that one is told to come back; the other's goes on.
+            codes = [each.closes(within=3) for each in (left, right)]
+            assert sorted(codes, key=bool) == [None, 1012]
+            # Its page comes back to the process that is left.
+            with socket(url, cookie) as again:
+                master.delete(user["id"])
+                again.until("changes", cursor=frame["cursor"] + 1)
+
+
+def test_restarted_server_says_so(
+    system: Deployment, clients: dict[str, Api], everything_runs: None
+) -> None:
+    client = clients["billing"]
+    cookie = cookie_of(client.login["url"], client.login)
+    with socket(client.login["url"], cookie) as open_page:
+        open_page.until("hello")
+        system.stop("billing-web")
+        assert open_page.closes(within=SOON_SECONDS) == 1012
+
+
+def test_development_server_is_live_too(
+    system: Deployment, master: Api, clients: dict[str, Api]
+) -> None:
+    """``manage.py runserver``, which is daphne's."""
+    port = free_port()
+    url = f"http://{LOOPBACK}:{port}"
+    command = f"exec python manage.py runserver --noreload {LOOPBACK}:{port}"
+    with running(system, "runserver", command, port=port, ALLOWED_ORIGINS=url):
+        login = clients["billing"].login
+        with socket(url, cookie_of(url, login)) as page:
+            cursor = page.until("hello")["cursor"]
+            user = master.create()
+            page.until("changes", cursor=cursor + 1)
+            page.until("tick")
+        master.delete(user["id"])
+        assert "daphne" in system.log("billing-runserver").read_text().lower()
+
+
+def test_two_clocks_never_tick_twice(
+    system: Deployment, clients: dict[str, Api], tmp_path: Path
+) -> None:
+    client = clients["billing"]
+    cookie = cookie_of(client.login["url"], client.login)
+    clock = system.processes["billing-clock"].command
+    log = system.log("billing-clock-2")
+    with (
+        running(system, "clock-2", clock, STATE_DIR=str(tmp_path)),
+        socket(client.login["url"], cookie) as page,
+    ):
+        eventually(lambda: "ready" in log.read_text(), within=SOON_SECONDS)
+        ticks = [
+            datetime.fromisoformat(frame["time"])
+            for frame in page.during(5)
+            if frame["type"] == "tick"
+        ]
+    assert len(ticks) >= 5
+    # Two beats of half a second each would tick four times a second.
+    assert min(later - earlier for earlier, later in pairwise(ticks)) > timedelta(seconds=0.3)
+
+
+def test_tick_waits_behind_no_work(
+    system: Deployment, clients: dict[str, Api], everything_runs: None
+) -> None:
+    """The worker is stopped and its queue full of work; the clock goes on."""
+    client = clients["billing"]
+    cookie = cookie_of(client.login["url"], client.login)
+    system.stop("billing-worker")
+    system.manage(
+        "billing",
+        "shell",
+        "-c",
+        "from usercast_client.live.tasks import trim_feed; [trim_feed.delay() for _ in range(500)]",
+    )
+    with socket(client.login["url"], cookie) as page:
+        assert len([f for f in page.during(3) if f["type"] == "tick"]) >= 3
+
+
+@pytest.mark.parametrize("path", ["/ws/live/", "/ws/me/"])
+def test_foreign_page_gets_no_socket(clients: dict[str, Api], path: str) -> None:
+    client = clients["billing"]
+    url = client.login["url"]
+    cookie = cookie_of(url, client.login)
+    for origin in ("https://evil.example", ""):
+        answer = httpx.get(
+            url + path,
+            headers={
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+                "Cookie": cookie,
+                **({"Origin": origin} if origin else {}),
+            },
+            trust_env=False,
+        )
+        assert answer.status_code == 403
