@@ -24,7 +24,7 @@ CUTS = (Action.DELAY, Action.RESET, Action.BLACKHOLE)
 #: "client" stands for one of the clients, in turn.
 PROCESSES = (
     *("master-web", "master-relay", "master-worker"),
-    *("client-web", "client-poller", "client-worker"),
+    *("client-web", "client-poller", "client-worker", "client-clock"),
 )
 #: LocalStack keeps its queues in memory only: killed, it would lose what any real SQS keeps.
 SERVERS = {

@@ -6,11 +6,13 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty
 from types import TracebackType
 from typing import Self
 
+import httpx
 import psycopg2
 from rich.console import Console
 from rich.text import Text
@@ -164,6 +166,9 @@ class Run:
         ended = time.monotonic()
         left = settled(self._system, queues, wait=self._wait)
         settle_seconds = time.monotonic() - ended
+        eventually(
+            self._clocks_tick, within=START_SECONDS, what="the clock of every client ticking"
+        )
         self._watch.close()
         self._wait(0.1)
         counts = _counts(load)
@@ -183,10 +188,26 @@ class Run:
             violations=judged(self._system, self._watch, queues),
         )
 
+    def _clocks_tick(self) -> bool:
+        """Whether every client's pages are told the time again."""
+        credentials = json.loads((self._system.state_dir / "credentials.json").read_text())
+        return all(_ticks(login) for login in credentials["clients"].values())
+
     def _logged(self, client: str, event: str, field: str) -> int:
         """The sum of a field over all log lines of one event of a client's poller."""
         with self._system.log(f"{client}-poller").open(errors="replace") as lines:
             return _sum(lines, event, field)
+
+
+def _ticks(login: dict[str, str]) -> bool:
+    answer = httpx.get(
+        f"{login['url']}/api/v1/live/state/",
+        headers={"Authorization": f"Token {login['api_token']}"},
+        trust_env=False,
+    )
+    clock = answer.raise_for_status().json()["clock"]
+    age = datetime.now(UTC) - datetime.fromisoformat(clock["time"]) if clock else timedelta.max
+    return age < timedelta(seconds=3)
 
 
 def _sum(lines: Iterable[str], event: str, field: str) -> int:
