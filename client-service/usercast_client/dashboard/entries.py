@@ -1,14 +1,15 @@
-"""Receives changes as the live feed tells them; hands the index page what to print for each.
+"""Receives changes as the live feed tells them; hands the pages what to print for each.
 
 ``static/dashboard/words.js`` says the same in the browser: change both together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 NOTHING = "(none)"
+UNKNOWN = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +22,28 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One change, in words."""
+    """One change, or one bulk write, in words."""
 
     cursor: int
+    #: created, updated, deleted, or bulk.
     kind: str
     who: str
+    #: None of a bulk write.
+    user_id: str | None = None
+    version: int | None = None
     parts: Sequence[Part]
-    changed_at: datetime
+    at: datetime
     lag: str
+    #: Of a bulk write, what it takes to let it grow.
+    bulk: Mapping[str, Any] = field(default_factory=dict)
 
 
-def entry(change: Mapping[str, Any]) -> Entry:
-    """Put one change into words, whatever its kind and however little of it is known."""
+def entry(told: Mapping[str, Any]) -> Entry:
+    """Put one change or bulk write into words, however little of it is known."""
+    return _bulk(told) if told.get("bulk") else _change(told)
+
+
+def _change(change: Mapping[str, Any]) -> Entry:
     changed_at = datetime.fromisoformat(change["changed_at"])
     applied_at = datetime.fromisoformat(change["applied_at"])
     known = change["user"] or change["before"]
@@ -40,9 +51,24 @@ def entry(change: Mapping[str, Any]) -> Entry:
         cursor=change["cursor"],
         kind=change["kind"],
         who=known.get("username") or change["user_id"],
+        user_id=change["user_id"],
+        version=change["version"],
         parts=parts(change),
-        changed_at=changed_at,
-        lag=lag_words(applied_at - changed_at),
+        at=changed_at,
+        lag=lag_words(lag_ms(changed_at, applied_at)),
+    )
+
+
+def _bulk(told: Mapping[str, Any]) -> Entry:
+    who, said = bulk_words(told["counts"])
+    return Entry(
+        cursor=told["cursor"],
+        kind="bulk",
+        who=who,
+        parts=said,
+        at=datetime.fromisoformat(told["applied_at"]),
+        lag=f"up to {lag_words(told['lag_ms'])}",
+        bulk=told,
     )
 
 
@@ -57,7 +83,7 @@ def parts(change: Mapping[str, Any]) -> list[Part]:
     if "username" in before:
         said.append(_moved("username", before["username"], after["username"]))
     if "first_name" in before or "last_name" in before:
-        said.append(_moved("name", _full_name({**after, **before}), _full_name(after)))
+        said.append(_moved("name", full_name({**after, **before}), full_name(after)))
     if "email" in before:
         said.append(_moved("e-mail", before["email"], after["email"]))
     if "groups" in before:
@@ -67,9 +93,32 @@ def parts(change: Mapping[str, Any]) -> list[Part]:
     return said or [Part(label="updated")]
 
 
-def lag_words(lag: timedelta) -> str:
-    """Print a lag with its unit, in at most six characters; clocks that disagree make it 0 ms."""
-    ms = max(0, round(lag.total_seconds() * 1000))
+def bulk_words(counts: Mapping[str, int]) -> tuple[str, list[Part]]:
+    """Say how many users a bulk write was about, and what became of them if not one thing."""
+    kinds = [kind for kind in ("created", "updated", "deleted") if counts[kind]]
+    total = number(sum(counts[kind] for kind in kinds))
+    if len(kinds) == 1:
+        return f"{total} users {kinds[0]}", []
+    return f"{total} users changed", [
+        Part(label=kind, value=number(counts[kind])) for kind in kinds
+    ]
+
+
+def full_name(user: Mapping[str, Any]) -> str:
+    """First and last name, as far as there are any."""
+    return f"{user.get('first_name', '')} {user.get('last_name', '')}".strip()
+
+
+def lag_ms(changed_at: datetime, applied_at: datetime) -> int:
+    """The time from the save on the master to this service's copy; 0 when the clocks disagree."""
+    microseconds = (applied_at - changed_at) // timedelta(microseconds=1)
+    return max(0, (microseconds + 500) // 1000)
+
+
+def lag_words(ms: int | None) -> str:
+    """Print a lag with its unit, in at most six characters; a dash when there is none."""
+    if ms is None:
+        return UNKNOWN
     if ms < 1000:
         return f"{ms} ms"
     if ms < 60_000:
@@ -79,15 +128,29 @@ def lag_words(lag: timedelta) -> str:
     return f"{ms // 3_600_000} h"
 
 
+def age_words(ms: int | None) -> str:
+    """Print how long ago something was; a dash when it never was."""
+    if ms is None:
+        return UNKNOWN
+    if ms < 2000:
+        return "now"
+    if ms < 60_000:
+        return f"{ms // 1000} s ago"
+    if ms < 3_600_000:
+        return f"{ms // 60_000} min ago"
+    return f"{ms // 3_600_000} h ago"
+
+
+def number(count: int | None) -> str:
+    """Print a number with its thousands separated; a dash when it is not known."""
+    return UNKNOWN if count is None else f"{count:,}"
+
+
 def _moved(label: str, old: str, new: str) -> Part:
     return Part(label=label, value=f"{old or NOTHING} → {new or NOTHING}")
 
 
-def _full_name(user: Mapping[str, Any]) -> str:
-    return f"{user['first_name']} {user['last_name']}".strip()
-
-
 def _groups(old: Sequence[str], new: Sequence[str]) -> str:
     joined = [f"+ {name}" for name in new if name not in old]
-    left = [f"− {name}" for name in old if name not in new]  # noqa: RUF001 (a minus is meant)
+    left = [f"\N{MINUS SIGN} {name}" for name in old if name not in new]
     return " ".join(joined + left)

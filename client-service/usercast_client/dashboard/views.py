@@ -1,77 +1,163 @@
-"""Receives a staff user's request; hands on the index page, whole without JavaScript.
+"""Receives a request; hands on a page, whole without JavaScript.
 
-The page carries a cursor: every change up to it is in the HTML, and the browser takes over there
-(``static/dashboard/main.js``).
+Each page carries a cursor: every change up to it is in the HTML, and the browser takes over there
+(``static/dashboard/``).
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+from uuid import UUID
+
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.core.paginator import Page, Paginator
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from usercast_client.dashboard.entries import entry
+from usercast_client.dashboard import person
+from usercast_client.dashboard.entries import Entry, entry, number
+from usercast_client.dashboard.guard import visible_to
+from usercast_client.dashboard.selection import Selection, columns, groups
+from usercast_client.dashboard.strip import read_clock, read_strip
 from usercast_client.live import feed
+from usercast_client.live.access import View
 from usercast_client.replica.models import User
 
 PAGE_SIZE = 50
 FEED_SIZE = 30
-MAX_QUERY_CHARS = 150  # a username's longest
 
 
 @require_safe
 @never_cache
+@visible_to(View.DASHBOARD)
 def index(request: HttpRequest) -> HttpResponse:
-    """Show a staff user the replicated users and the latest changes.
-
-    Raises:
-        PermissionDenied: signed in, but not staff.
-    """
-    if not request.user.is_authenticated:
-        return redirect_to_login(request.get_full_path(), reverse("login"))
-    if not (request.user.is_active and request.user.is_staff):
-        raise PermissionDenied("This dashboard is for staff, and your account is not a staff one.")
-
+    """The dashboard: how things stand, the users, and the latest changes."""
     # First the cursor, then the rows: a change in between is shown now and offered again, which
     # does no harm. The other way round it would be missed.
     cursor = feed.newest_cursor()
-    query = request.GET.get("q", "").replace("\0", "").strip()[:MAX_QUERY_CHARS]
-    page = Paginator(search(query), PAGE_SIZE).get_page(request.GET.get("page"))
-    entries = [entry(change) for change in feed.latest(FEED_SIZE)]
-    return render(
+    selection = Selection.of(request.GET)
+    page = Paginator(selection.users(), PAGE_SIZE).get_page(request.GET.get("page"))
+    return _page(
         request,
         "dashboard/index.html",
+        cursor=cursor,
+        strip=read_strip(),
+        selection=selection,
+        columns={column.order: column for column in columns(selection)},
+        groups=_with(selection.group, groups()),
+        page=page,
+        range=_range(page),
+        page_number=number(page.number),
+        pages=number(page.paginator.num_pages),
+        links=_links(selection, page),
+        entries=_latest(),
+    )
+
+
+@require_safe
+@never_cache
+@visible_to(View.DASHBOARD)
+def refresh(request: HttpRequest) -> HttpResponse:
+    """For an open dashboard that is too far behind: the rows it shows, as they are, and the feed.
+
+    No row is missing but of deleted users, none is added, and they are in the order asked for.
+    """
+    cursor = feed.newest_cursor()
+    users = Selection.of(request.GET).users()
+    asked = _user_ids(request.GET.get("rows", ""))[:PAGE_SIZE]
+    found = User.objects.replicated().in_bulk(asked)
+    selected = set(users.filter(pk__in=found).values_list("pk", flat=True))
+    return render(
+        request,
+        "dashboard/refresh.html",
         {
-            "client": settings.USERCAST_CLIENT,
             "cursor": cursor,
-            "query": query,
-            "page": page,
-            "totals": User.objects.replicated().aggregate(
-                users=Count("pk"), active=Count("pk", filter=Q(is_active=True))
-            ),
-            "entries": entries,
-            "latest": entries[0] if entries else None,
+            "count": users.count(),
+            "rows": [(found[pk], pk in selected) for pk in asked if pk in found],
+            "entries": _latest(),
         },
     )
 
 
-def search(query: str) -> QuerySet[User]:
-    """Find the replicated users in whom each word of ``query`` occurs, by username.
+@require_safe
+@never_cache
+@visible_to(View.DASHBOARD)
+def user(request: HttpRequest, user_id: UUID) -> HttpResponse:
+    """One user, and what happened to them as this client saw it.
 
-    The order is by code point and no language's, so that the browser can tell where a new row
-    belongs.
+    Raises:
+        Http404: nothing here remembers them.
     """
-    users: QuerySet[User] = User.objects.replicated()
-    for word in query.split():
-        users = users.filter(
-            Q(username__icontains=word)
-            | Q(email__icontains=word)
-            | Q(first_name__icontains=word)
-            | Q(last_name__icontains=word)
-        )
-    return users.order_by("username")
+    cursor = feed.newest_cursor()
+    found = person.find(user_id)
+    if found is None:
+        raise Http404("There is no such user here. One who was deleted long ago is forgotten.")
+    return _page(
+        request,
+        "dashboard/user.html",
+        cursor=cursor,
+        clock=read_clock(),
+        person=found,
+        history=person.history(user_id),
+    )
+
+
+@require_safe
+@never_cache
+@visible_to(View.OWN)
+def me(request: HttpRequest) -> HttpResponse:
+    """A replicated user's own page."""
+    user_id = cast("UUID", request.user.pk)
+    cursor = feed.newest_cursor(user_id)
+    found = person.find(user_id)
+    if found is None:
+        raise Http404("You have just been deleted.")
+    return _page(
+        request,
+        "dashboard/me.html",
+        cursor=cursor,
+        clock=read_clock(),
+        person=found,
+        history=person.history(user_id),
+    )
+
+
+def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+    return render(request, template, {"client": settings.USERCAST_CLIENT, **context})
+
+
+def _range(page: Page[User]) -> str:
+    """Which of how many users the page shows."""
+    first, last = number(page.start_index()), number(page.end_index())
+    return f"{first}\N{EN DASH}{last} of {number(page.paginator.count)}"
+
+
+def _links(selection: Selection, page: Page[User]) -> dict[str, str]:
+    """Where the pager and the reset lead; what else was asked for stays."""
+    return {
+        "first": selection.query(),
+        "previous": selection.query(page=page.number - 1),
+        "next": selection.query(page=page.number + 1),
+        "last": selection.query(page=page.paginator.num_pages),
+        "reset": Selection(sort=selection.sort).query(),
+    }
+
+
+def _latest() -> list[Entry]:
+    return [entry(told) for told in feed.latest(FEED_SIZE)]
+
+
+def _with(chosen: str, known: Sequence[str]) -> Iterable[str]:
+    """The known groups, and the chosen one though nobody may be in it any more."""
+    return sorted({*known, chosen}) if chosen else known
+
+
+def _user_ids(listed: str) -> list[UUID]:
+    found = []
+    for text in listed.split(","):
+        try:
+            found.append(UUID(text))
+        except ValueError:
+            continue
+    return found

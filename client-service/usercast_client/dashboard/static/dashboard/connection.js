@@ -1,17 +1,23 @@
 /**
- * Receives the WebSocket's address; hands each frame and each state of the connection to main.js.
+ * Receives a WebSocket's path; hands each frame and each state of the connection to live.js.
  *
  * It reconnects for ever, each time later and at a random moment, so that a restarted service is not
- * met by all its pages at once. Only the end of the session ends it.
+ * met by all its pages at once. Only the end of access ends it. A connection can be dead without
+ * knowing, so in silence it asks.
  */
 
-/**
- * @typedef {{name: "connecting"} | {name: "live"} | {name: "reconnecting", seconds: number} | {name: "ended"}} State
- */
+/** @typedef {import("./types.js").State} State */
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 20_000;
-const SESSION_ENDED = [4001, 4003];
+/** Reconnecting is spread too, but nobody shall wait for long without trying. */
+const SPREAD_AT_MOST_MS = 5000;
+/** The service ticks twice a second. */
+const PING_AFTER_MS = 2500;
+const ANSWER_WITHIN_MS = 3000;
+const OPEN_WITHIN_MS = 10_000;
+const LOOK_EVERY_MS = 500;
+const ACCESS_ENDED = 4001;
 
 export class Connection {
   #url;
@@ -19,22 +25,28 @@ export class Connection {
   #onState;
   #onRefused;
   #socket = /** @type {WebSocket|null} */ (null);
+  #heardAt = 0;
+  #pingedAt = 0;
+  #spreadMs = 0;
   #failures = 0;
   #timer = 0;
   #ended = false;
 
   /**
    * @param {object} options
-   * @param {string} options.url
+   * @param {string} options.path
    * @param {(frame: any) => void} options.onFrame
    * @param {(state: State) => void} options.onState
    * @param {() => void} options.onRefused the handshake failed; the browser does not tell us why
    */
-  constructor({ url, onFrame, onState, onRefused }) {
-    this.#url = url;
+  constructor({ path, onFrame, onState, onRefused }) {
+    const url = new URL(path, location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#url = url.href;
     this.#onFrame = onFrame;
     this.#onState = onState;
     this.#onRefused = onRefused;
+    setInterval(() => this.#look(), LOOK_EVERY_MS);
   }
 
   open() {
@@ -43,45 +55,90 @@ export class Connection {
     this.#onState({ name: "connecting" });
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
+    this.#heardAt = Date.now();
     let opened = false;
     socket.onopen = () => {
       opened = true;
     };
-    socket.onmessage = ({ data }) => {
-      const frame = JSON.parse(data);
-      if (frame.type === "hello") this.#greeted();
-      this.#onFrame(frame);
-    };
+    socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = ({ code }) => {
-      this.#socket = null;
-      if (this.#ended) return;
-      if (SESSION_ENDED.includes(code)) {
-        this.end();
+      if (code === ACCESS_ENDED) {
+        this.end("not_signed_in");
         return;
       }
-      this.#waitUntil(Date.now() + this.#nextDelay());
+      this.#lose();
       if (!opened) this.#onRefused();
     };
   }
 
-  /** The session is over: close, say so, and never reconnect. */
-  end() {
+  /** The machine slept, or the page was out of sight: make sure of the connection, or try at once. */
+  wake() {
+    if (this.#socket) this.#ping();
+    else this.open();
+  }
+
+  /**
+   * Access is over: close, say so, and never reconnect.
+   * @param {import("./types.js").Reason} reason
+   */
+  end(reason) {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#socket?.close();
-    this.#onState({ name: "ended" });
+    this.#drop();
+    this.#onState({ name: "ended", reason });
   }
 
-  #greeted() {
-    this.#failures = 0;
-    this.#onState({ name: "live" });
+  #receive(frame) {
+    this.#heardAt = Date.now();
+    if (frame.type === "ended") {
+      this.end(frame.reason);
+      return;
+    }
+    if (frame.type === "hello") {
+      this.#failures = 0;
+      this.#spreadMs = Math.min(frame.spread_ms, SPREAD_AT_MOST_MS);
+      this.#onState({ name: "live" });
+    }
+    this.#onFrame(frame);
+  }
+
+  #look() {
+    if (!this.#socket) return;
+    const now = Date.now();
+    const isOpening = this.#socket.readyState === WebSocket.CONNECTING;
+    const isAsking = this.#pingedAt > this.#heardAt;
+    if (isOpening ? now - this.#heardAt > OPEN_WITHIN_MS : isAsking && now - this.#pingedAt > ANSWER_WITHIN_MS) {
+      this.#lose();
+    } else if (!isAsking && now - this.#heardAt > PING_AFTER_MS) {
+      this.#ping();
+    }
+  }
+
+  #ping() {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    this.#pingedAt = Date.now();
+    this.#socket.send('{"type":"ping"}');
+  }
+
+  #lose() {
+    this.#drop();
+    this.#waitUntil(Date.now() + this.#nextDelay());
+  }
+
+  /** A dead connection's close takes its time, and is not waited for. */
+  #drop() {
+    const socket = this.#socket;
+    if (!socket) return;
+    this.#socket = null;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
   }
 
   #nextDelay() {
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#failures);
     this.#failures += 1;
-    return longest * (0.5 + Math.random() / 2);
+    return longest * (0.5 + Math.random() / 2) + Math.random() * this.#spreadMs;
   }
 
   #waitUntil(time) {

@@ -1,33 +1,83 @@
-/** Receives changes in order, from main.js; puts them on top of the feed, newest first. */
+/**
+ * Receives changes in order, from index.js; puts them on top of the feed, newest first.
+ *
+ * Bulk writes that follow each other within seconds are one entry that grows, as `feed.latest` of the
+ * service tells them.
+ */
 
+import { flash } from "./marks.js";
+import { keepingPlace, swap } from "./regions.js";
 import { timeElement } from "./times.js";
-import { lag, parts, who } from "./words.js";
+import { bulkWords, countKinds, isBulk, lagMs, lagWords, parts, who } from "./words.js";
 
 /** @typedef {import("./types.js").Change} Change */
 
 const MOST_ENTRIES = 100;
+const SAME_BULK_WITHIN_MS = 10_000;
 
 /** @param {Change[]} changes */
 export function applyToFeed(changes) {
-  const list = document.getElementById("feed");
-  list.prepend(...changes.slice(-MOST_ENTRIES).reverse().map(entry));
-  while (list.childElementCount > MOST_ENTRIES) list.lastElementChild.remove();
-  document.getElementById("no-changes").hidden = true;
+  keepingPlace(list(), () => {
+    // The service may have rendered some of them already.
+    for (const change of changes.filter(({ cursor }) => cursor > newest())) {
+      if (isBulk(change)) applyBulk(change);
+      else list().prepend(entry(change));
+      flash(list().firstElementChild);
+    }
+    while (list().childElementCount > MOST_ENTRIES) list().lastElementChild.remove();
+  });
+}
+
+/** @param {Document} fresh */
+export function swapFeed(fresh) {
+  keepingPlace(list(), () => swap("feed", fresh));
 }
 
 /** @param {Change} change */
 function entry(change) {
-  const template = /** @type {HTMLTemplateElement} */ (document.getElementById("change"));
-  const item = /** @type {HTMLElement} */ (template.content.firstElementChild.cloneNode(true));
-  item.classList.add(change.kind, "new");
+  const item = fromTemplate("change");
+  item.classList.add(change.kind);
   item.dataset.cursor = String(change.cursor);
-  const name = item.querySelector(".who");
-  name.textContent = who(change);
-  name.title = who(change);
+  const link = item.querySelector(".who");
+  link.textContent = link.title = who(change);
+  link.href = `/users/${change.user_id}/`;
   item.querySelector(".when").replaceChildren(timeElement(change.changed_at));
   item.querySelector(".parts").replaceChildren(...parts(change).map(partItem));
-  item.querySelector(".lag").textContent = lag(change);
+  item.querySelector(".lag").textContent = lagWords(lagMs(change));
   return item;
+}
+
+/** @param {Change} change */
+function applyBulk(change) {
+  if (!continues(list().firstElementChild, change)) list().prepend(emptyBulk());
+  const { dataset } = list().firstElementChild;
+  const added = countKinds([change]);
+  for (const kind of Object.keys(added)) dataset[kind] = String(Number(dataset[kind]) + added[kind]);
+  dataset.cursor = String(change.cursor);
+  dataset.appliedAt = change.applied_at;
+  dataset.lagMs = String(Math.max(Number(dataset.lagMs), lagMs(change)));
+  showBulk(list().firstElementChild);
+}
+
+/** @param {HTMLElement|null} top @param {Change} change */
+function continues(top, change) {
+  if (!top?.classList.contains("bulk")) return false;
+  return Date.parse(change.applied_at) - Date.parse(top.dataset.appliedAt) <= SAME_BULK_WITHIN_MS;
+}
+
+function emptyBulk() {
+  const item = fromTemplate("bulk");
+  Object.assign(item.dataset, { created: "0", updated: "0", deleted: "0", lagMs: "0" });
+  return item;
+}
+
+function showBulk(item) {
+  const { created, updated, deleted, appliedAt, lagMs: worst } = item.dataset;
+  const said = bulkWords({ created: Number(created), updated: Number(updated), deleted: Number(deleted) });
+  item.querySelector(".who").textContent = said.title;
+  item.querySelector(".when").replaceChildren(timeElement(appliedAt));
+  item.querySelector(".parts").replaceChildren(...said.parts.map(partItem));
+  item.querySelector(".lag").textContent = `up to ${lagWords(Number(worst))}`;
 }
 
 function partItem({ label, value }) {
@@ -37,4 +87,17 @@ function partItem({ label, value }) {
   span.textContent = label;
   item.append(span, value ? ` ${value}` : "");
   return item;
+}
+
+function fromTemplate(id) {
+  const template = /** @type {HTMLTemplateElement} */ (document.getElementById(id));
+  return /** @type {HTMLElement} */ (template.content.firstElementChild.cloneNode(true));
+}
+
+function newest() {
+  return Number(list().firstElementChild?.dataset.cursor ?? 0);
+}
+
+function list() {
+  return document.getElementById("feed");
 }

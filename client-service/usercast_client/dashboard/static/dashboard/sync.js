@@ -1,36 +1,39 @@
 /**
- * Receives changes as they are pushed; hands them to main.js in order, each once, none left out.
+ * Receives changes as they are pushed; hands them to the page in order, each once, none left out.
  *
  * Cursors have no gaps, so one number says all: a change is the next one, an old one, or proof that
- * something was missed, which is then fetched. One fetch is under way at a time.
+ * something was missed, which is then fetched.
  */
+
+import { Fetcher } from "./fetcher.js";
 
 /** @typedef {import("./types.js").Change} Change */
 
-/** Further behind than this, reading the page anew is cheaper than replaying. */
-const REPLAY_AT_MOST = 1000;
-const PAUSE_MS = 250;
-const READ_ANEW_PAUSE_MS = 2000;
-const RETRY_MS = 3000;
+/** Further behind than one answer reaches, reading the page anew is cheaper than replaying. */
+const REPLAY_AT_MOST = 200;
+/** A tick can overtake the push of the change that it counts. */
+const PUSH_COMES_WITHIN_MS = 1000;
 
 export class Sync {
   #cursor;
   #newest;
   #waiting = /** @type {Map<number, Change>} */ (new Map());
-  #fetching = false;
-  #retry = 0;
+  #fetcher;
+  #isAsked = false;
+  #anew = false;
+  #greeted = false;
+  #noticing = 0;
   #changesSince;
   #apply;
   #reload;
-  #onError;
 
   /**
    * @param {object} options
    * @param {number} options.cursor everything up to it is on the page
-   * @param {(since: number) => Promise<import("./types.js").ChangesAnswer>} options.changesSince
+   * @param {(since: number, limit: number) => Promise<import("./types.js").ChangesAnswer>} options.changesSince
    * @param {(changes: Change[]) => void} options.apply
    * @param {() => Promise<number>} options.reload renders the page anew; the cursor it then has
-   * @param {(error: unknown) => boolean} options.onError whether to try again
+   * @param {(error: unknown) => void} options.onError before it is tried again; may stop() it
    */
   constructor({ cursor, changesSince, apply, reload, onError }) {
     this.#cursor = cursor;
@@ -38,11 +41,24 @@ export class Sync {
     this.#changesSince = changesSince;
     this.#apply = apply;
     this.#reload = reload;
-    this.#onError = onError;
+    this.#fetcher = new Fetcher({ fetch: () => this.#fetch(), onError });
   }
 
   get cursor() {
     return this.#cursor;
+  }
+
+  /**
+   * The connection is open, and every change after this cursor will be pushed.
+   * @param {{cursor: number, spread_ms: number}} hello
+   */
+  hello({ cursor, spread_ms }) {
+    // The first time this page is alone; later, all pages may have lost the same service.
+    this.#fetcher.spreadMs = this.#greeted ? spread_ms : 0;
+    this.#greeted = true;
+    if (cursor < this.#cursor) this.check();
+    else this.receive(cursor);
+    this.#fetcher.spreadMs = spread_ms;
   }
 
   /**
@@ -53,66 +69,78 @@ export class Sync {
   receive(newest, changes = []) {
     this.#newest = Math.max(this.#newest, newest);
     if (this.#newest - this.#cursor <= REPLAY_AT_MOST) this.#keep(changes);
-    if (this.#fetching) return;
+    if (this.#fetcher.isFetching) return;
     this.#advance();
-    if (this.#behind()) this.#catchUp();
+    if (this.#isBehind()) this.#fetcher.ask({ spread: true });
+  }
+
+  /**
+   * Take the news from a tick that there are changes up to a cursor; their push mostly comes.
+   * @param {number} newest
+   */
+  notice(newest) {
+    if (newest <= this.#newest || this.#noticing) return;
+    this.#noticing = setTimeout(() => {
+      this.#noticing = 0;
+      if (newest > this.#newest) this.receive(newest);
+    }, PUSH_COMES_WITHIN_MS);
   }
 
   /** Ask whether a push was lost, or the service has begun to count anew. */
   check() {
-    this.#catchUp();
+    this.#isAsked = true;
+    this.#fetcher.ask();
   }
 
-  #behind() {
+  /** Have the page rendered anew. */
+  readAnew() {
+    this.#anew = true;
+    this.#fetcher.ask();
+  }
+
+  /** Ask nothing any more. */
+  stop() {
+    this.#fetcher.stop();
+  }
+
+  #isBehind() {
     return this.#newest > this.#cursor;
   }
 
-  async #catchUp() {
-    if (this.#fetching) return;
-    this.#fetching = true;
-    clearTimeout(this.#retry);
-    try {
-      await this.#fetchOnce();
-      while (this.#behind()) {
-        await pause(PAUSE_MS);
-        await this.#fetchOnce();
-      }
-    } catch (error) {
-      if (!this.#onError(error)) return; // #fetching stays: nothing is asked again
-      this.#retry = setTimeout(() => this.#catchUp(), RETRY_MS * (1 + Math.random()));
-    }
-    this.#fetching = false;
+  async #fetch() {
+    const tooFar = this.#newest - this.#cursor > REPLAY_AT_MOST;
+    if (this.#anew || tooFar) await this.#reRead();
+    else if (this.#isAsked || this.#isBehind()) await this.#replay();
+    this.#isAsked = false;
+    if (this.#isBehind() || this.#anew) this.#fetcher.ask({ spread: true });
   }
 
-  async #fetchOnce() {
-    if (this.#newest - this.#cursor > REPLAY_AT_MOST) {
-      await this.#readAnew();
-      return;
-    }
-    const since = this.#cursor;
-    const answer = await this.#changesSince(since);
-    if (answer.newest < since) {
+  async #replay() {
+    const answer = await this.#changesSince(this.#cursor, REPLAY_AT_MOST);
+    if (answer.newest < this.#cursor) {
       // The feed is another one: its database was made anew.
       this.#newest = 0;
       this.#waiting.clear();
-      await this.#readAnew();
-      return;
     }
     if (!answer.complete) {
-      await this.#readAnew();
+      await this.#reRead();
       return;
     }
     this.#newest = Math.max(this.#newest, answer.newest);
     this.#keep(answer.changes);
     this.#advance();
-    if (this.#behind() && this.#cursor === since) throw new Error(`no change after ${since}, but ${this.#newest} announced`);
   }
 
-  async #readAnew() {
-    this.#cursor = await this.#reload();
+  async #reRead() {
+    this.#anew = false;
+    try {
+      this.#cursor = await this.#reload();
+    } catch (error) {
+      this.#anew = true;
+      throw error;
+    }
     this.#newest = Math.max(this.#newest, this.#cursor);
     this.#advance();
-    if (this.#behind()) await pause(READ_ANEW_PAUSE_MS);
   }
 
   #keep(changes) {
@@ -130,8 +158,4 @@ export class Sync {
     }
     if (next.length) this.#apply(next);
   }
-}
-
-function pause(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -23,7 +23,9 @@
  * @property {string} changed_at RFC 3339, by the master's clock
  * @property {string} applied_at RFC 3339, by this service's clock
  * @property {User|null} user as it is now; null when deleted
- * @property {Partial<User>} before the old values of what changed; of a deleted user, the last known names
+ * @property {Partial<User>} before the old values of what changed; of a deleted user, all that was known
+ * @property {number} batch the cursor of the first change applied in the same transaction
+ * @property {number} batch_size how many there were
  */
 
 /**
@@ -31,10 +33,30 @@
  * @property {number} cursor the last change's in this answer; `since` when there is none
  * @property {number} newest the newest change's there is
  * @property {boolean} more
- * @property {boolean} complete false: `since` is older than the feed keeps
+ * @property {boolean} complete false: `since` is older than the feed keeps, or newer than it has
  * @property {Change[]} changes
  */
 
-/** @typedef {{cursor: number, users: number, active: number}} Totals */
+/** @typedef {[start: number, changes: number, worstLagMs: number|null]} Bucket ten seconds; `start` in seconds since 1970 */
+
+/**
+ * @typedef {object} Tick
+ * @property {string} time RFC 3339, by this service's clock
+ * @property {number} cursor the newest change's there is
+ * @property {number} users
+ * @property {number} active
+ * @property {number|null} lag_ms null: no change yet
+ * @property {number} changes_per_minute
+ * @property {number|null} dead_letters null: not known yet
+ * @property {Bucket} bucket the current one
+ */
+
+/** @typedef {{created: number, updated: number, deleted: number}} Counts */
+
+/** @typedef {"deactivated"|"deleted"|"signed_out"|"password_changed"|"expired"|"not_allowed"|"not_signed_in"} Reason */
+
+/**
+ * @typedef {{name: "connecting"} | {name: "live"} | {name: "reconnecting", seconds: number} | {name: "ended", reason: Reason}} State
+ */
 
 export {};
