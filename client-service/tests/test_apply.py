@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from usercast.contract import UserChange, UserState
 from usercast.testing import deletion, upsert
 from usercast_client.live import feed
+from usercast_client.live.latest import latest
 from usercast_client.live.models import Change
 from usercast_client.replica.apply import Applied, apply
 from usercast_client.replica.models import Clash, Kept, Tombstone, User
@@ -119,7 +120,7 @@ def test_users_whom_the_clients_own_tables_need_are_deactivated_kept_and_recorde
         ANN: "2 shop.Invoice",
         BOB: "table shop_parcel",
     }
-    kinds = {change["user_id"]: change["kind"] for change in feed.latest(22)}
+    kinds = {change["user_id"]: change["kind"] for change in latest(22)}
     assert kinds == {
         **{str(key): "deleted" for key in keys},
         str(ANN): "updated",
@@ -242,7 +243,7 @@ def test_feed_tells_what_changed() -> None:
     apply([upsert(ANN, 1, username="ann", groups=("a",))])
     apply([upsert(ANN, 2, username="ann", groups=("a", "b"), is_active=False)])
     apply([deletion(ANN, 3)])
-    created, updated, deleted = reversed(feed.latest(10))
+    created, updated, deleted = reversed(latest(10))
     assert (created["kind"], created["before"], created["user"]["username"]) == (
         "created",
         {},
@@ -257,7 +258,7 @@ def test_feed_tells_what_changed() -> None:
 
 def test_returned_changes_are_what_the_feed_has() -> None:
     applied = apply([upsert(ANN, 1), upsert(BOB, 1)])
-    assert applied.told.as_json() == list(reversed(feed.latest(10)))
+    assert applied.told.as_json() == list(reversed(latest(10)))
 
 
 @pytest.mark.django_db(transaction=True)

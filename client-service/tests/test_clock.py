@@ -15,6 +15,7 @@ from usercast.testing import eventually, upsert
 from usercast_client.inbox.tasks import count_dead_letters
 from usercast_client.live import broadcast, clock, feed, health, tasks
 from usercast_client.live.health import Bucket
+from usercast_client.live.latest import latest
 from usercast_client.live.models import Change
 from usercast_client.replica.apply import apply
 from usercast_client.replica.models import User
@@ -206,29 +207,29 @@ def test_bulk_writes_are_one_entry_and_singles_are_not() -> None:
     apply([upsert(people[0].user_id, 2, first_name="New")])
     apply([upsert(p.user_id, 3) for p in people[:26]])
     apply([upsert(), upsert()])
-    latest = feed.latest(10)
-    assert [kinds(entry) for entry in latest] == [
+    entries = latest(10)
+    assert [kinds(entry) for entry in entries] == [
         "created", "created", {"updated": 26}, "updated", {"created": 60},
     ]  # fmt: skip
-    assert (latest[-1]["first"], latest[-1]["cursor"]) == (1, 60)
-    assert latest[2]["lag_ms"] >= 0
+    assert (entries[-1]["first"], entries[-1]["cursor"]) == (1, 60)
+    assert entries[2]["lag_ms"] >= 0
 
 
 def test_bulk_writes_far_apart_are_entries_of_their_own() -> None:
     apply([upsert() for _ in range(30)])
     Change.objects.update(applied_at=timezone.now() - timedelta(seconds=11))
     apply([upsert() for _ in range(40)])
-    assert [kinds(entry) for entry in feed.latest(10)] == [{"created": 40}, {"created": 30}]
+    assert [kinds(entry) for entry in latest(10)] == [{"created": 40}, {"created": 30}]
 
 
 def test_latest_is_as_long_as_asked_and_reaches_over_trimmed_batches() -> None:
     apply([upsert() for _ in range(30)])
     for _ in range(5):
         apply([upsert()])
-    assert [kinds(entry) for entry in feed.latest(3)] == ["created"] * 3
+    assert [kinds(entry) for entry in latest(3)] == ["created"] * 3
     feed.trim(keep=10)
-    assert [kinds(entry) for entry in feed.latest(9)] == ["created"] * 5 + [{"created": 5}]
-    assert feed.latest(0) == []
+    assert [kinds(entry) for entry in latest(9)] == ["created"] * 5 + [{"created": 5}]
+    assert latest(0) == []
 
 
 def test_users_history_is_theirs_alone_and_newest_first() -> None:

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from usercast_client.api.permissions import MaySeeOwn
 from usercast_client.api.serializers import ReplicaUserSerializer
 from usercast_client.live import clock, feed, health
+from usercast_client.live.latest import latest
 from usercast_client.replica.models import User
 
 LATEST_CHANGES = 30
@@ -52,7 +53,7 @@ class LiveStateView(APIView):
                 "time": timezone.now(),
                 "clock": clock.last(),
                 **health.count_users(),
-                "changes": feed.latest(LATEST_CHANGES),
+                "changes": latest(LATEST_CHANGES),
             }
         )
 

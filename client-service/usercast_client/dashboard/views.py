@@ -22,6 +22,7 @@ from usercast_client.dashboard.selection import Selection, columns, groups
 from usercast_client.dashboard.strip import read_clock, read_strip
 from usercast_client.live import feed
 from usercast_client.live.access import View
+from usercast_client.live.latest import latest
 from usercast_client.replica.models import User
 
 PAGE_SIZE = 50
@@ -145,7 +146,7 @@ def _links(selection: Selection, page: Page[User]) -> dict[str, str]:
 
 
 def _latest() -> list[Entry]:
-    return [entry(told) for told in feed.latest(FEED_SIZE)]
+    return [entry(told) for told in latest(FEED_SIZE)]
 
 
 def _with(chosen: str, known: Sequence[str]) -> Iterable[str]:

@@ -4,7 +4,7 @@ Read by the dashboard, the REST API and, through ``live.broadcast``, pushed to o
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,10 +21,6 @@ from usercast_client.live.models import Change
 _LOCK = 7_264_001
 #: More changes than this in one transaction are a bulk write: told and shown as one.
 BULK = 25
-#: Bulk writes that follow each other within this time are shown as one.
-_SAME_BULK_WITHIN = timedelta(seconds=10)
-#: How many transactions back ``latest`` looks: an import of a million users is a few hundred.
-_BATCHES_AT_MOST = 1000
 
 
 class Shown(UserState, frozen=True, kw_only=True):
@@ -137,98 +133,13 @@ def newest_cursor(user_id: UUID | None = None) -> int:
 def of_user(user_id: UUID, limit: int) -> list[dict[str, Any]]:
     """The newest changes of one user, newest first, as far back as the feed reaches."""
     mine = Change.objects.filter(user_id=user_id).order_by("-cursor")
-    return [_read_back(change) for change in mine[:limit]]
+    return [read_back(change) for change in mine[:limit]]
 
 
 def of_users(user_ids: Collection[UUID], *, after: int, upto: int) -> set[str]:
     """Which of these users changed after one cursor and up to another."""
     theirs = Change.objects.filter(user_id__in=user_ids, cursor__gt=after, cursor__lte=upto)
     return {str(user_id) for user_id in theirs.values_list("user_id", flat=True).distinct()}
-
-
-# From batch to batch by the primary key, newest first, without reading what is in them.
-_BATCHES = """
-WITH RECURSIVE batch (first, last, size, applied_at) AS (
-    (SELECT batch, cursor, batch_size, applied_at FROM live_change ORDER BY cursor DESC LIMIT 1)
-    UNION ALL
-    SELECT older.* FROM batch, LATERAL (
-        SELECT live_change.batch, cursor, batch_size, live_change.applied_at FROM live_change
-        WHERE cursor < batch.first ORDER BY cursor DESC LIMIT 1
-    ) AS older
-)
-SELECT first, last, size > %s, applied_at FROM batch LIMIT %s
-"""
-
-
-class _Run(Struct):
-    """Changes that follow each other: of bulk writes within seconds, or all singles."""
-
-    first: int
-    last: int
-    is_bulk: bool
-    applied_at: datetime
-    oldest_applied_at: datetime
-
-
-def latest(limit: int) -> list[dict[str, Any]]:
-    """The newest changes, newest first, at most ``limit``, as the browser gets them.
-
-    Of a bulk write, or several within seconds, there is one entry instead: ``bulk`` true,
-    ``first`` and ``cursor`` (its first and last), ``counts`` by kind, ``applied_at``, and the worst
-    ``lag_ms``.
-    """
-    told: list[dict[str, Any]] = []
-    for run in _runs(limit):
-        if run.is_bulk:
-            told.append(_summary(run))
-        else:
-            singles = Change.objects.filter(cursor__gte=run.first, cursor__lte=run.last)
-            told += [_read_back(change) for change in singles.order_by("-cursor")[:limit]]
-        if len(told) >= limit:
-            break
-    return told[:limit]
-
-
-def _runs(limit: int) -> list[_Run]:
-    runs: list[_Run] = []
-    with connection.cursor() as cursor:
-        cursor.execute(_BATCHES, [BULK, _BATCHES_AT_MOST])
-        batches = cursor.fetchall()
-    for first, last, is_bulk, applied_at in batches:
-        run = runs[-1] if runs else None
-        if run is not None and run.is_bulk == is_bulk and _continues(run, applied_at):
-            run.first, run.oldest_applied_at = first, applied_at
-        elif len(runs) == limit:
-            break
-        else:
-            runs.append(_Run(first, last, is_bulk, applied_at, applied_at))
-    return runs
-
-
-def _continues(run: _Run, applied_at: datetime) -> bool:
-    return not run.is_bulk or run.oldest_applied_at - applied_at <= _SAME_BULK_WITHIN
-
-
-_SUMMARY = """
-SELECT count(*) FILTER (WHERE kind = 'created'), count(*) FILTER (WHERE kind = 'updated'),
-       count(*) FILTER (WHERE kind = 'deleted'),
-       (extract(epoch FROM max(applied_at - changed_at)) * 1000)::bigint
-FROM live_change WHERE cursor BETWEEN %s AND %s
-"""
-
-
-def _summary(run: _Run) -> dict[str, Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(_SUMMARY, [run.first, run.last])
-        created, updated, deleted, lag_ms = cursor.fetchone()
-    return {
-        "bulk": True,
-        "first": run.first,
-        "cursor": run.last,
-        "counts": {"created": created, "updated": updated, "deleted": deleted},
-        "applied_at": _rfc3339(run.applied_at),
-        "lag_ms": lag_ms,
-    }
 
 
 def since(cursor: int, *, limit: int) -> Slice:
@@ -239,7 +150,7 @@ def since(cursor: int, *, limit: int) -> Slice:
     rows: Iterable[Change] = (
         Change.objects.filter(cursor__gt=cursor).order_by("cursor")[:limit] if complete else ()
     )
-    changes = [_read_back(change) for change in rows]
+    changes = [read_back(change) for change in rows]
     return Slice(changes, changes[-1]["cursor"] if changes else cursor, newest, complete)
 
 
@@ -249,7 +160,8 @@ def trim(*, keep: int) -> int:
     return Change.objects.filter(cursor__lte=oldest_kept).delete()[0]
 
 
-def _read_back(change: Change) -> dict[str, Any]:
+def read_back(change: Change) -> dict[str, Any]:
+    """A stored change as the browser gets it."""
     return _as_json(
         change.cursor,
         change.kind,
@@ -281,8 +193,8 @@ def _as_json(
         "kind": str(kind),
         "user_id": str(user_id),
         "version": version,
-        "changed_at": _rfc3339(changed_at),
-        "applied_at": _rfc3339(applied_at),
+        "changed_at": rfc3339(changed_at),
+        "applied_at": rfc3339(applied_at),
         "user": user,
         "before": before,
         "batch": batch,
@@ -295,5 +207,5 @@ def _builtin(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def _rfc3339(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
     return msgspec.json.decode(msgspec.json.encode(moment), type=str)
