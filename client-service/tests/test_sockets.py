@@ -286,6 +286,22 @@ async def test_access_lost_between_check_and_joining_is_noticed(
     await browser.socket.disconnect()
 
 
+async def test_socket_is_refused_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("away")
+
+    browser = await in_thread(Browser)(await in_thread(make_staff)())
+    with monkeypatch.context() as patch:
+        patch.setattr(consumers.access, "admit", away)
+        assert not await browser.open(PATHS["dashboard"])
+    assert any(record.msg["event"] == "database_unreachable" for record in caplog.records)
+    await browser.socket.disconnect()
+    assert await browser.open(PATHS["dashboard"])
+    await browser.socket.disconnect()
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 
 from usercast_client.live import access, feed, hub
 from usercast_client.live.access import Grant, Reason, View
@@ -69,16 +70,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
                 self._writer.cancel()
 
     async def connect(self) -> None:
-        session_key = self.scope["cookies"].get(settings.SESSION_COOKIE_NAME)
-        grant = await in_database(access.admit)(session_key, self.view)
-        if grant is None:
-            await self.close()
-            return
-        self.grant = grant
-        # Joined first and looked after: what happens in between comes twice rather than never.
-        self._hub.join(self)
-        greeting = await in_database(_greet)(grant)
-        if greeting.ended:
+        try:
+            greeting = await self._join()
+        except (DatabaseError, InterfaceError) as error:
+            # Refused for now: the page asks by REST why, and tries again.
+            log.warning("database_unreachable", reason=str(error).partition("\n")[0])
+            greeting = None
+        if greeting is None or greeting.ended:
             await self.close()
             return
         self.expires_at = greeting.expires_at
@@ -91,6 +89,17 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         }
         await self.send(json.dumps(hello))
         self._writer = asyncio.create_task(self._write())
+
+    async def _join(self) -> Greeting | None:
+        """Join the hub and look after that: what happens in between comes twice, not never."""
+        session_key = self.scope["cookies"].get(settings.SESSION_COOKIE_NAME)
+        grant = await in_database(access.admit)(session_key, self.view)
+        if grant is None:
+            return None
+        self.grant = grant
+        self._hub.join(self)
+        greeting: Greeting = await in_database(_greet)(grant)
+        return greeting
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if len(text_data or bytes_data or "") > MESSAGE_AT_MOST_BYTES:
