@@ -74,9 +74,9 @@ format: $(VENV)/.ready ## Rewrite code and templates in the project's format
 schema: $(VENV)/.ready ## Write the JSON Schema of the wire contract anew
 	python -m usercast.contract
 
-.PHONY: screenshot
-screenshot: $(VENV)/.ready $(LOCALSTACK)/.ready ## Take the README's picture anew, from a system started for it
-	python -m embedded.screenshot
+.PHONY: screenshots
+screenshots: $(VENV)/.ready $(LOCALSTACK)/.ready ## Take the pictures in docs/images anew, of a system started for them
+	@exec python -m embedded.screenshots
 
 .PHONY: lock
 lock: $(VENV)/.ready ## Renew every lock file

@@ -104,19 +104,23 @@ def welcome(deployment: Deployment, credentials: dict[str, Any]) -> Panel:
     logins = {"master": credentials["master"], **credentials["clients"]}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("", "open in a browser", "user", "password"):
-        table.add_column(heading, no_wrap=True)
+        # Only a username may be long.
+        table.add_column(heading, no_wrap=heading != "user", overflow="fold")
     for name, login in logins.items():
         page = f"{login['url']}/admin/" if name == "master" else f"{login['url']}/"
         table.add_row(Text(name, style="bold"), page, login["username"], login["password"])
+        if member := login.get("member"):
+            table.add_row("", f"{login['url']}/me/", member["username"], member["password"])
     directory = deployment.state_dir.name
     client = next(iter(deployment.clients))
     tries = Text.assemble(
         ("\nTry it\n", "bold"),
         "1. Open the master's admin and a client's dashboard side by side.\n",
         "2. Edit a user in the admin; the dashboard shows it without a reload.\n",
-        "3. In a second terminal, watch many changes:\n",
+        "3. Sign in at /me/ as a user, in a private window: their own data, live too.\n",
+        "4. In a second terminal, watch many changes:\n",
         ("   make traffic\n", "bold"),
-        f"4. Look inside {client}, in a second terminal:\n",
+        f"5. Look inside {client}, in a second terminal:\n",
         (f"   . {directory}/{client}.env\n", "bold"),
         ("   .venv/bin/python client-service/manage.py shell\n\n", "bold"),
         (f"Logs: {directory}/logs   API tokens: {directory}/credentials.json\n", "dim"),

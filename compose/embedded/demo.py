@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 
 from honcho.manager import Manager
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from embedded.console import ProcessOutput, step, welcome
 from embedded.deployment import Deployment
-from embedded.errors import ProcessDied
+from embedded.errors import CommandFailed, ProcessDied
 from embedded.leftovers import end_leftovers, locked
 from embedded.ports import base_port, check_free
 from embedded.process import log_tail
@@ -96,7 +97,7 @@ def _keep_running(deployment: Deployment, console: Console) -> None:
         deployment,
         has_spoken=output.has_spoken,
         cancelled=output.stopping,
-        on_ready=lambda: _welcome(deployment, console),
+        on_ready=lambda: _welcome(deployment, console, output.stopping),
     )
     output.on_started = readiness.watch
     manager = Manager(printer=output)
@@ -114,7 +115,16 @@ def _keep_running(deployment: Deployment, console: Console) -> None:
         raise readiness.failure
 
 
-def _welcome(deployment: Deployment, console: Console) -> None:
+def _welcome(deployment: Deployment, console: Console, stopping: threading.Event) -> None:
+    trouble = None
+    try:
+        deployment.create_members()
+    except CommandFailed as error:
+        trouble = Text(f"No user can sign in: {error}", style="yellow")
+    if stopping.is_set():
+        return
+    if trouble:
+        console.print(trouble)
     credentials = json.loads((STATE_DIR / "credentials.json").read_text())
     console.print(welcome(deployment, credentials), soft_wrap=False)
 

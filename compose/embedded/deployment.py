@@ -148,7 +148,42 @@ class Deployment:
         missing = {name: s for name, s in self.services.items() if not kept.get(name)}
         logins = {**kept, **self._for_each(missing, self._create_operator)}
         found = {name: {**logins[name], "url": s.url} for name, s in self.services.items()}
+        for login in found.values():
+            # An earlier start's; whether they still can sign in, ``create_members`` finds out.
+            login.pop("member", None)
         write_json(path, {"master": found.pop(MASTER), "clients": found})
+
+    def create_members(self) -> None:
+        """Let a replicated user of each client sign in there, and add them to ``credentials.json``.
+
+        The clients' pollers must be running. Who could at an earlier start still can.
+
+        Raises:
+            CommandFailed: a client has no active user; nothing was added.
+        """
+        members = self._for_each(self.clients, lambda service: self.create_member(service.name))
+        path = self.state_dir / "credentials.json"
+        credentials = json.loads(path.read_text())
+        for name, login in members.items():
+            credentials["clients"][name]["member"] = login
+        write_json(path, credentials)
+
+    def create_member(self, name: str, username: str | None = None) -> dict[str, str]:
+        """Give a replicated user of one client a password; return ``username`` and ``password``.
+
+        Args:
+            username: None for whoever has this client's already, or the first user without any.
+
+        Raises:
+            CommandFailed: there was no such active user within 30 s.
+        """
+        service = self.services[name]
+        password = service.secrets.member_password
+        chosen = () if username is None else (username,)
+        output = self._commands.python(
+            service, "-m", "embedded.member", *chosen, MEMBER_PASSWORD=password
+        )
+        return {**json.loads(output.splitlines()[-1]), "password": password}
 
     def republish(self) -> None:
         """Mark every user as not yet delivered, so that all travel to the clients again."""

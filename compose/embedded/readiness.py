@@ -11,10 +11,11 @@ from embedded.errors import StackError
 from embedded.ports import http_answers
 
 TIMEOUT_SECONDS = 60.0
+_TALKATIVE = ("-poller", "-clock")
 
 
 class Readiness:
-    """Waits in a thread until every web process answers and every poller has logged its start.
+    """Waits in a thread until every web process answers and all that log their start have done so.
 
     Args:
         has_spoken: whether a process has logged anything yet.
@@ -45,8 +46,9 @@ class Readiness:
         """The names of the processes that are not ready."""
         services = self._deployment.services.values()
         webs = [f"{service.name}-web" for service in services if not http_answers(service.url)]
-        pollers = [name for name in self._deployment.processes if name.endswith("-poller")]
-        return webs + [name for name in pollers if not self._has_spoken(name)]
+        # Without pollers nothing arrives, and without clocks the pages say that they are stale.
+        others = [name for name in self._deployment.processes if name.endswith(_TALKATIVE)]
+        return webs + [name for name in others if not self._has_spoken(name)]
 
     def _wait(self) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS

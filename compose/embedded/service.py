@@ -26,9 +26,13 @@ _FOREIGN_PREFIXES = (
     "CELERY_",
     "USERCAST_",
     "GUNICORN_",
-    "DAPHNE_",
+    "UVICORN_",
 )
-_FOREIGN_NAMES = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "PORT", "ALLOWED_HOSTS"}
+_FOREIGN_NAMES = {
+    *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "PORT", "ALLOWED_HOSTS"),
+    # Uvicorn would run so many processes.
+    "WEB_CONCURRENCY",
+}
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,17 @@ class Secrets:
 
     secret_key: str
     operator_password: str
+    #: Of a replicated user who can sign in; the master has none.
+    member_password: str
 
     @classmethod
     def new(cls) -> "Secrets":
         """Fresh random secrets."""
-        # Letters and digits only: a double click selects the password whole.
-        letters = ascii_letters + digits
-        password = "".join(secrets.choice(letters) for _ in range(14))
-        return cls(secret_key=secrets.token_urlsafe(48), operator_password=password)
+        return cls(
+            secret_key=secrets.token_urlsafe(48),
+            operator_password=_password(),
+            member_password=_password(),
+        )
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,18 @@ def aws_variables(url: str) -> dict[str, str]:
 
 
 def kept_secrets(path: Path, names: list[str]) -> dict[str, Secrets]:
-    """The secrets of each named service from ``path``; new ones are added to it, mode 0600."""
+    """The secrets of each named service from ``path``; missing ones are added to it, mode 0600."""
     known = json.loads(path.read_text()) if path.exists() else {}
-    kept = {name: Secrets(**known[name]) if name in known else Secrets.new() for name in names}
-    if any(name not in known for name in names):
-        write_json(path, known | {name: vars(secret) for name, secret in kept.items()})
-    return kept
+    # An earlier version may have known fewer of them.
+    kept = {name: vars(Secrets.new()) | known.get(name, {}) for name in names}
+    if known | kept != known:
+        write_json(path, known | kept)
+    return {name: Secrets(**values) for name, values in kept.items()}
+
+
+def _password() -> str:
+    # Letters and digits only: a double click selects it whole.
+    return "".join(secrets.choice(ascii_letters + digits) for _ in range(14))
 
 
 def _inherited() -> dict[str, str]:
