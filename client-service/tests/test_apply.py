@@ -249,6 +249,7 @@ def test_feed_tells_what_changed() -> None:
         {},
         "ann",
     )
+    assert updated["before"].pop("changed_at") == created["changed_at"]
     assert updated["before"] == {"groups": ["a"], "is_active": True}
     assert updated["user"]["groups"] == ["a", "b"]
     assert (deleted["kind"], deleted["user"]) == ("deleted", None)

@@ -73,6 +73,8 @@ def test_tick_tells_how_things_stand(sent: Sent) -> None:
     assert 0 <= tick["lag_ms"] < 2000 <= tick["bucket"][2]
     assert abs(timezone.now() - datetime.fromisoformat(tick["time"])) < timedelta(seconds=5)
     assert "history" not in tick
+    own = json.loads(sent[-1]["own_text"])
+    assert own == {name: tick[name] for name in ("type", "time", "cursor")}
 
 
 def test_page_that_opens_gets_the_last_tick_and_ten_minutes_at_once(sent: Sent) -> None:
@@ -125,6 +127,17 @@ def test_database_made_anew_is_read_from_its_beginning(sent: Sent) -> None:
     next_tick()
     assert told(sent)["cursor"] == 1
     assert sum(bucket.changes for bucket in ten_minutes()) == 1
+
+
+def test_clock_that_was_set_back_goes_on(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    tomorrow = timezone.now() + timedelta(days=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(clock.timezone, "now", lambda: tomorrow)
+        next_tick()
+    apply([upsert()])
+    next_tick()
+    assert told(sent)["users"] == 1
+    assert told(sent)["bucket"][1] == 1
 
 
 def test_tick_of_another_version_is_no_tick(sent: Sent) -> None:

@@ -137,6 +137,14 @@ def test_signing_in_leads_to_ones_own_page(asked: str) -> None:
         assert browser.get("/login/")["Location"] == page
 
 
+@pytest.mark.parametrize("asked", ["/login/", "/login/?next=/login/", "http://testserver/login/"])
+def test_sign_in_page_is_not_where_signing_in_leads(asked: str) -> None:
+    user = make_staff()
+    login = {"username": "staff", "password": PASSWORD, "next": asked}
+    assert Client().post("/login/", login)["Location"] == "/"
+    assert signed_in(user).get("/login/", {"next": asked})["Location"] == "/"
+
+
 def test_signing_in_leads_back_to_where_one_came_from() -> None:
     make_staff()
     login = {"username": "staff", "password": PASSWORD, "next": "/?q=ann"}
@@ -192,6 +200,23 @@ def test_strip_shows_the_last_tick(staff: Client, tick: Callable[..., None]) -> 
     assert (figure(page, "dead"), figure(page, "heartbeat")) == ("0", "now")
     assert 'data-state="connecting"' in html(page)
     assert 'data-history="[[1700000000, 3, 5200], [1700000010, 0, null]]"' in html(page)
+
+
+def test_strip_says_when_the_newest_change_came(staff: Client, tick: Callable[..., None]) -> None:
+    newest = re.compile(r'data-total="newest">(.*?)</span>')
+    for unknown in ({}, {"applied_at": None}):
+        tick(**unknown)
+        assert newest.search(html(staff.get("/")))[1] == UNKNOWN
+    tick(applied_at="2026-01-02T14:02:11.500000Z")
+    said = newest.search(html(staff.get("/")))[1]
+    assert 'datetime="2026-01-02T14:02:11.500000+00:00"' in said
+    assert 'title="2 Jan 2026, 14:02:11 UTC"' in said
+
+
+def test_browser_is_told_what_the_service_goes_by(staff: Client) -> None:
+    user = make_replica()
+    for page in (staff.get("/"), staff.get(f"/users/{user.pk}/"), signed_in(user).get("/me/")):
+        assert 'data-bulk="25" data-stale-after-ms="2500"' in html(page)
 
 
 def test_old_tick_reads_as_stale_at_once(staff: Client, tick: Callable[..., None]) -> None:
@@ -292,7 +317,7 @@ def test_filters_keep_each_other(staff: Client, monkeypatch: pytest.MonkeyPatch)
     assert 'id="reset" href="?sort=-changed"' in text
     assert 'name="sort" value="-changed"' in text
     assert '<option value="editors" selected>' in text
-    assert "2\N{EN DASH}2 of 2" in text
+    assert '2\N{EN DASH}2 of <span id="count">2</span>' in text
     assert "Page 2 of 2" in text
 
 
@@ -342,13 +367,69 @@ def test_refresh_has_the_rows_that_are_shown_as_they_are_now(staff: Client) -> N
     assert "deleted" in text
 
 
+def told(answer: HttpResponse, name: str) -> str:
+    return re.findall(rf'data-{name}="([^"]*)"', html(answer))[-1]
+
+
+def arrived(staff: Client, query: str, *, since: int, shown: tuple[str, ...] = ()) -> str:
+    """How many users the service says have come since."""
+    asked = ",".join(str(User.objects.get(username=name).pk) for name in shown)
+    return told(staff.get(f"/refresh/?{query}&since={since}&rows={asked}"), "arrived")
+
+
+def test_refresh_counts_who_has_come_since_the_table_was_rendered(staff: Client) -> None:
+    make_people()
+    since = feed.newest_cursor()
+    new = [upsert(username="dan"), upsert(username="eve"), upsert(username="fay", is_active=False)]
+    apply(new)
+    ann = User.objects.get(username="ann")
+    apply([upsert(ann.pk, 2, username="ann", email="new@example.org")])
+    apply([deletion(new[1].user.id, 2)])
+    assert arrived(staff, "", since=since) == "2"
+    assert arrived(staff, "active=yes", since=since) == "1"
+    assert arrived(staff, "", since=since, shown=("ann", "bob", "dan")) == "1"
+    assert arrived(staff, "", since=feed.newest_cursor()) == "0"
+    # Where the latest come first, who has changed belongs on top as well.
+    assert arrived(staff, "sort=-changed", since=since) == "3"
+    assert arrived(staff, "sort=-changed&page=2", since=since) == "2"
+
+
+def test_refresh_does_not_guess_what_the_feed_has_forgotten(staff: Client) -> None:
+    make_people()
+    feed.trim(keep=1)
+    oldest = feed.newest_cursor() - 1
+    assert arrived(staff, "", since=oldest) == "1"
+    assert arrived(staff, "", since=oldest - 1) == ""
+    assert arrived(staff, "", since=oldest + 2) == ""
+    assert arrived(staff, "", since=0) == ""
+
+
+def test_table_that_is_read_anew_marks_who_has_come_since(staff: Client) -> None:
+    make_people()
+    since = feed.newest_cursor()
+    apply([upsert(username="dan")])
+    ann = User.objects.get(username="ann")
+    apply([upsert(ann.pk, 2, username="ann", email="new@example.org")])
+
+    def marked(query: str) -> list[str]:
+        row = r'<tr data-id="([^"]+)" data-version="\d+" data-new'
+        ids = re.findall(row, html(staff.get(f"/?{query}")))
+        return sorted(User.objects.get(pk=pk).username for pk in ids)
+
+    assert marked("") == []
+    assert marked(f"since={since}") == ["dan"]
+    assert marked(f"since={since}&sort=-changed") == ["ann", "dan"]
+    assert marked(f"since={feed.newest_cursor()}") == []
+    assert marked("since=-1") == marked(f"since={'9' * 30}") == marked("since=\N{SUPERSCRIPT TWO}")
+
+
 # What the feed says
 
 
 def change(kind: str = "updated", **before: Any) -> dict[str, Any]:
     user = {
         "username": "ann", "email": "a@x.org", "first_name": "Ann", "last_name": "Lee",
-        "is_active": True, "groups": ["b", "c"],
+        "is_active": True, "groups": ["b", "c"], "date_joined": "2021-06-01T23:30:00-01:00",
     }  # fmt: skip
     return {
         "cursor": 7, "kind": kind, "user_id": str(uuid7()), "version": 2, "before": before,
@@ -368,7 +449,8 @@ def change(kind: str = "updated", **before: Any) -> dict[str, Any]:
         (change(last_name=""), ["name Ann → Ann Lee"]),
         (change(email="", username="al"), ["username al → ann", "e-mail (none) → a@x.org"]),
         (change(groups=["a", "b"]), ["groups + c \N{MINUS SIGN} a"]),
-        (change(date_joined="2020-01-01T00:00:00Z"), ["joining date"]),
+        (change(date_joined="2020-01-01T00:00:00Z"), ["joining date 2020-01-01 → 2021-06-02"]),
+        (change(changed_at="2020-01-01T00:00:00Z"), ["updated"]),
     ],
 )
 def test_change_is_put_into_words(told: dict[str, Any], said: list[str]) -> None:

@@ -257,6 +257,37 @@ async def test_session_that_runs_out_ends_its_socket_without_a_recheck(
     assert await watching.end() == ("expired", consumers.ACCESS_ENDED)
 
 
+async def test_without_a_hint_and_without_ticks_an_ended_session_is_found(
+    browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is away: nobody tells of the sign-out."""
+    monkeypatch.setattr(broadcast.Broadcaster, "send", lambda self, message: None)
+    watching = await browser(await in_thread(make_staff)(), "dashboard")
+    await in_thread(sign_out)(watching)
+    assert await watching.end() == ("signed_out", consumers.ACCESS_ENDED)
+
+
+async def test_pages_are_told_anew_over_how_long_to_spread(
+    browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_FETCH_MS", 1000)
+    staff = await in_thread(make_staff)()
+    first = await browser(staff, "dashboard")
+    for _ in range(5):
+        await browser(staff, "dashboard")
+    while (frame := await first.next()) != {"type": "spread", "spread_ms": 6000}:
+        assert frame["type"] == "spread"
+
+
+async def test_own_page_is_told_the_time_and_no_more(browser: Any) -> None:
+    own = await browser(await in_thread(make_replica)(), "own")
+    sender = broadcast.Broadcaster()
+    tick = {"type": "tick", "cursor": 1, "text": "all", "own_text": '{"type":"tick","cursor":1}'}
+    sender.send(tick)
+    assert await own.next() == {"type": "tick", "cursor": 1}
+    await asyncio.to_thread(sender.close)
+
+
 async def test_others_stay(applied: Any, browser: Any) -> None:
     user = await in_thread(make_member)()
     staying = await browser(await in_thread(make_staff)(), "dashboard")

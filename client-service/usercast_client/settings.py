@@ -1,6 +1,7 @@
 """A client's settings; what differs between clients and places comes from the environment."""
 
 import logging
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,8 +22,12 @@ USERCAST_CLIENT = env.str("USERCAST_CLIENT")
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN", "")
 #: Pages from which browsers may open the WebSocket, such as https://billing.example.org.
 ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS")
-if any("*" in origin for origin in ALLOWED_ORIGINS):
-    raise ConfigurationError("ALLOWED_ORIGINS: name each origin; '*' would let any page listen")
+for origin in ALLOWED_ORIGINS:
+    # Channels would take '*', a leading dot or a missing scheme for a whole lot of origins.
+    if not re.fullmatch(r"https?://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])(:\d+)?", origin):
+        raise ConfigurationError(
+            f"ALLOWED_ORIGINS: {origin!r} is not one origin, such as https://billing.example.org"
+        )
 #: Changes the feed keeps for browsers that come back.
 USERCAST_FEED_KEEP = env.int("USERCAST_FEED_KEEP", 100_000)
 

@@ -24,6 +24,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     asked = early_config.known_args_namespace
     if not os.environ.get("DATABASE_URL") and not (asked.help or asked.version):
         _provide(early_config)
+    # Workers that run side by side share one Valkey: what one sends must not reach another's pages.
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["USERCAST_CLIENT"] = f"billing-{worker}"
     yield
 
 

@@ -59,18 +59,19 @@ class LiveStateView(APIView):
 
 
 class OwnView(APIView):
-    """The same for a replicated user: what this client has of them, and their latest changes."""
+    """For a replicated user: what this client has of them, and their latest changes."""
 
     permission_classes = (MaySeeOwn,)
 
     def get(self, request: Request) -> Response:
         cursor = feed.newest_cursor(request.user.pk)
         user = User.objects.get(pk=request.user.pk)
+        tick = clock.last()
         return Response(
             {
                 "cursor": cursor,
                 "time": timezone.now(),
-                "clock": clock.last(),
+                "clock": {"time": tick["time"]} if tick else None,
                 "user": ReplicaUserSerializer(user).data,
                 "changes": feed.of_user(user.pk, LATEST_CHANGES),
             }

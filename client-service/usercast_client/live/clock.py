@@ -41,10 +41,19 @@ class Tick(Struct, kw_only=True, tag="tick", tag_field="type"):
     active: int
     #: From the save on the master to here, of the newest change; None before the first.
     lag_ms: int | None
+    #: When that one was applied.
+    applied_at: datetime | None
     changes_per_minute: int
     #: About how many messages wait in the queues of dead letters; None if not known.
     dead_letters: int | None
     bucket: Bucket
+
+
+class OwnTick(Struct, kw_only=True, tag="tick", tag_field="type"):
+    """What a user's own page is told: how things stand on this client is not for everybody."""
+
+    time: datetime
+    cursor: int
 
 
 class Kept(Tick, kw_only=True, tag="tick", tag_field="type"):
@@ -77,25 +86,32 @@ def tick() -> bool:
         return False
     kept, dead_letters = _read()
     now, cursor = timezone.now(), feed.newest_cursor()
-    if kept is not None and kept.cursor > cursor:
-        kept = None  # The database is another one than it was.
+    if kept is not None and (kept.cursor > cursor or kept.time > now):
+        kept = None  # The database is another one than it was, or the clock was set back.
     counts = health.count(kept.counts if kept else None, cursor=cursor, now=now)
     known, after = (kept.history, kept.cursor) if kept else ([], 0)
     history = health.history(known, after=after, upto=cursor, now=now)
+    newest = health.newest(cursor)
     told: dict[str, Any] = {
         "time": now,
         "cursor": cursor,
         "users": counts.users,
         "active": counts.active,
-        "lag_ms": health.lag_ms(cursor),
+        "lag_ms": newest.lag_ms if newest else None,
+        "applied_at": newest.applied_at if newest else None,
         "changes_per_minute": health.changes_per_minute(history, now),
         "dead_letters": dead_letters,
         "bucket": history[-1],
     }
     keep = Kept(**told, history=history, counts=counts)
     _connection.set(_key("clock"), msgspec.json.encode(keep), ex=_KEPT_SECONDS)
-    text = msgspec.json.encode(Tick(**told)).decode()
-    broadcast.shared().send({"type": "tick", "cursor": cursor, "text": text})
+    message = {
+        "type": "tick",
+        "cursor": cursor,
+        "text": msgspec.json.encode(Tick(**told)).decode(),
+        "own_text": msgspec.json.encode(OwnTick(time=now, cursor=cursor)).decode(),
+    }
+    broadcast.shared().send(message)
     return True
 
 

@@ -20,9 +20,9 @@ from usercast_client.live.hub import in_database
 
 log = structlog.get_logger(__name__)
 
-#: Close codes. After 4001 a page does not come back; after the others it does.
+#: Close codes. After 4001 a page does not come back; after the others it does, after 4002 at once.
 ACCESS_ENDED = 4001
-RENEW = 1012
+RENEW = 4002
 TOO_SLOW = 1013
 UNKNOWN_MESSAGE = 1008
 TOO_LARGE = 1009

@@ -30,6 +30,13 @@ class Bucket(NamedTuple):
     worst_lag_ms: int | None
 
 
+class Newest(NamedTuple):
+    """The newest change: how late it came, and when."""
+
+    lag_ms: int
+    applied_at: datetime
+
+
 class Counts(Struct, kw_only=True):
     """The users, as they were counted."""
 
@@ -104,9 +111,10 @@ def changes_per_minute(buckets: Sequence[Bucket], now: datetime) -> int:
     return sum(bucket.changes for bucket in buckets if bucket.start > since)
 
 
-def lag_ms(cursor: int) -> int | None:
-    """The lag of the change with this cursor; None if the feed has none such."""
+def newest(cursor: int) -> Newest | None:
+    """The change with this cursor; None if the feed has none such."""
     change = Change.objects.filter(cursor=cursor).only("changed_at", "applied_at").first()
     if change is None:
         return None
-    return max(0, round((change.applied_at - change.changed_at).total_seconds() * 1000))
+    lag = (change.applied_at - change.changed_at).total_seconds()
+    return Newest(max(0, round(lag * 1000)), change.applied_at)

@@ -7,7 +7,9 @@ push.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -37,6 +39,7 @@ RETRY_SECONDS = 1.0
 #: What it takes to answer one page that fetches, and the longest to spread them over.
 _FETCH_MS = 20
 _SPREAD_AT_MOST_MS = 60_000
+_SPREAD_WORTH_TELLING_MS = 1000
 
 
 class Socket(Protocol):
@@ -59,7 +62,10 @@ class Socket(Protocol):
 
 
 class Hub:
-    """The sockets of one event loop. It listens while there are any."""
+    """The sockets of one event loop. It listens from the first socket on, as long as the loop runs.
+
+    Never in between: a subscription given up while a message is handled would stay in the layer.
+    """
 
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
@@ -67,13 +73,13 @@ class Hub:
         #: Up to which change users have been told of changes to themselves; None: not known yet.
         self._cursor: int | None = None
         self._ticked_at = 0.0
+        self._told_spread_ms = 0
         self._rechecked_at = 0.0
 
     def join(self, socket: Socket) -> None:
         """From now on this socket is told, and closed when its user loses access."""
         self._sockets.add(socket)
         if not self._tasks:
-            self._cursor = None
             self._tasks = [asyncio.create_task(do()) for do in (self._listen, self._watch)]
 
     def begin(self, cursor: int) -> None:
@@ -85,9 +91,7 @@ class Hub:
         """The socket is closed; may be said twice."""
         self._sockets.discard(socket)
         if not self._sockets:
-            for task in self._tasks:
-                task.cancel()
-            self._tasks = []
+            self._cursor = None
 
     @property
     def spread_ms(self) -> int:
@@ -107,6 +111,8 @@ class Hub:
                     await self._receive(await layer.receive(channel))
             except Exception as error:  # noqa: BLE001 - Redis is away; meanwhile the hub looks itself
                 log.warning("layer_unreachable", reason=repr(error))
+                with suppress(Exception):
+                    await get_channel_layer().flush()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _receive(self, message: dict[str, Any]) -> None:
@@ -128,7 +134,8 @@ class Hub:
 
     async def _on_tick(self, message: dict[str, Any]) -> None:
         self._ticked_at = _now()
-        self._offer(message["text"], *View)
+        self._offer(message["text"], View.DASHBOARD)
+        self._offer(message["own_text"], View.OWN)
         await self._reach(message["cursor"], [])
 
     async def _on_ended(self, message: dict[str, Any]) -> None:
@@ -146,19 +153,30 @@ class Hub:
         """Do what nobody tells the hub to do."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            await self._whatever_happens(self._look())
+            if self._sockets:
+                await self._whatever_happens(self._look())
 
     async def _look(self) -> None:
         now = _now()
         for socket in [s for s in self._sockets if s.closes_at <= now]:
             socket.renew()
-        if now - self._ticked_at > SILENCE_SECONDS:
+        self._tell_spread()
+        is_silent = now - self._ticked_at > SILENCE_SECONDS
+        if is_silent:
             await self._reach(await in_database(feed.newest_cursor)(), [], announce=True)
-        if now - self._rechecked_at > RECHECK_SECONDS:
+        # In silence, what ends a session here is not heard of either.
+        if is_silent or now - self._rechecked_at > RECHECK_SECONDS:
             self._rechecked_at = now
             await self._recheck(self._sockets)
         else:
             await self._recheck(s for s in self._sockets if _has_expired(s))
+
+    def _tell_spread(self) -> None:
+        """Tell all pages anew once there are twice as many, or half as many, as when last told."""
+        told, now = self._told_spread_ms, self.spread_ms
+        if max(told, now) >= _SPREAD_WORTH_TELLING_MS and not told / 2 < now < told * 2:
+            self._told_spread_ms = now
+            self._offer(json.dumps({"type": "spread", "spread_ms": now}), *View)
 
     async def _whatever_happens(self, work: Coroutine[Any, Any, None]) -> None:
         try:

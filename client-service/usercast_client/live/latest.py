@@ -95,5 +95,5 @@ def _summary(run: _Run) -> dict[str, Any]:
         "cursor": run.last,
         "counts": {"created": created, "updated": updated, "deleted": deleted},
         "applied_at": rfc3339(run.applied_at),
-        "lag_ms": lag_ms,
+        "lag_ms": max(0, lag_ms),
     }

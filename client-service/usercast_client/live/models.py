@@ -24,7 +24,8 @@ class Change(models.Model):
     #: The user after the change, in the contract's fields, as JSON; None when deleted. Text, since
     #: it is only ever read whole, and jsonb would double what an insert costs PostgreSQL.
     after = models.TextField(null=True)  # noqa: DJ001 - no text is no user
-    #: The values that the change replaced, as JSON; of a deleted user, all of them.
+    #: The values that the change replaced, as JSON, and since when they had stood; of a deleted
+    #: user, all values.
     before = models.TextField()
     #: The cursor of the first change applied in the same transaction, and how many there were: a
     #: bulk write is shown as one.

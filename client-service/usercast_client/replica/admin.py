@@ -35,6 +35,7 @@ class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
                 self.message_user(request, f"{user}: not active, no link made.", messages.WARNING)
                 continue
             link = request.build_absolute_uri(link_path(user))
+            self.log_change(request, user, "Made a one-time link to set a password.")
             self.message_user(request, format_html("{}: <code>{}</code>", user, link))
         if queryset.count() > LINKS_AT_MOST:
             self.message_user(

@@ -262,11 +262,15 @@ _state_of = attrgetter(*STATE_FIELDS)
 
 
 def _replaced(row: Row, after: feed.Shown) -> dict[str, Any]:
-    """The values of the row that are others now; a placeholder is nobody's name."""
+    """The values of the row that are others now, and since when it had them.
+
+    A placeholder is nobody's name.
+    """
     values = zip(STATE_FIELDS, row[3:], _state_of(after), strict=True)
     replaced = {name: old for name, old, new in values if old != new}
     if replaced.get("username") == placeholder(row.id):
         del replaced["username"]
+    replaced["changed_at"] = row.changed_at
     return replaced
 
 
