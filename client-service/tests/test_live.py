@@ -37,11 +37,25 @@ def told(count: int) -> feed.Told:
 
 
 def test_large_batch_is_announced_by_its_cursor_alone() -> None:
-    assert json.loads(broadcast.push_of(told(feed.BULK + 1))["text"]) == {
+    assert json.loads(broadcast.frame_of([broadcast.push_of(told(feed.BULK + 1))])) == {
         "type": "changes",
         "cursor": 26,
         "changes": [],
     }
+
+
+def test_pushes_that_wait_go_together_in_the_order_of_cursors() -> None:
+    pushes = [
+        {"cursor": 3, "changes": ["3"]},
+        {"cursor": 2, "changes": ["1", "2"]},
+    ]
+    frame = json.loads(broadcast.frame_of(pushes))
+    assert (frame["cursor"], frame["changes"]) == (3, [1, 2, 3])
+    bulk = {"cursor": 9, "changes": []}
+    assert json.loads(broadcast.frame_of([*pushes, bulk]))["changes"] == []
+    many = [{"cursor": n, "changes": [str(n)]} for n in range(1, feed.BULK + 2)]
+    frame = json.loads(broadcast.frame_of(many))
+    assert (frame["cursor"], frame["changes"]) == (feed.BULK + 1, [])
 
 
 def test_push_with_redis_away_returns_at_once_and_harms_nobody(

@@ -11,7 +11,9 @@ import asyncio
 import atexit
 import json
 import threading
+from collections.abc import Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -81,17 +83,29 @@ def shared() -> Broadcaster:
 
 
 def push_of(told: Told) -> dict[str, Any]:
-    """The message for changes: the frame as every browser gets it, and whom it is about.
+    """The message for changes: each as every browser gets it, and whom they are about.
 
-    It is encoded here, once, and not once a socket. A bulk write is announced by its cursor alone:
-    whoever shows some of it asks.
+    They are encoded here, once, and not once a socket. A bulk write is announced by its cursor
+    alone: whoever shows some of it asks.
     """
     changes = told.as_json() if len(told.entries) <= BULK else []
-    frame = {"type": "changes", "cursor": told.cursor, "changes": changes}
     return {
         "type": "changes",
         "first": told.first,
         "cursor": told.cursor,
         "users": [change["user_id"] for change in changes],
-        "text": json.dumps(frame),
+        "changes": [json.dumps(change) for change in changes],
     }
+
+
+def frame_of(pushes: Sequence[dict[str, Any]]) -> str:
+    """One frame for all of these, in the order of their cursors, whatever order they came in.
+
+    Too much for one is announced by the newest cursor alone, as a bulk write is.
+    """
+    pushes = sorted(pushes, key=itemgetter("cursor"))
+    changes = [change for push in pushes for change in push["changes"]]
+    if len(changes) > BULK or not all(push["changes"] for push in pushes):
+        changes = []
+    cursor = pushes[-1]["cursor"]
+    return f'{{"type":"changes","cursor":{cursor},"changes":[{",".join(changes)}]}}'

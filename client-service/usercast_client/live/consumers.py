@@ -109,7 +109,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         else:
             self._close(UNKNOWN_MESSAGE)
 
-    # What the hub asks of a socket (``hub.Socket``).
+    # What the hub asks of a socket (``fanout.Socket``).
 
     def offer(self, frame: str) -> None:
         if self._closing:

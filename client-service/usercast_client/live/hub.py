@@ -10,9 +10,8 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -22,8 +21,9 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from usercast_client.live import access, feed
-from usercast_client.live.access import Grant, Reason, View
-from usercast_client.live.broadcast import GROUP
+from usercast_client.live.access import Reason, View
+from usercast_client.live.broadcast import GROUP, frame_of
+from usercast_client.live.fanout import FanOut, Socket
 
 log = structlog.get_logger(__name__)
 
@@ -42,25 +42,6 @@ _SPREAD_AT_MOST_MS = 60_000
 _SPREAD_WORTH_TELLING_MS = 1000
 
 
-class Socket(Protocol):
-    """What the hub knows of a WebSocket; no call waits for the browser."""
-
-    grant: Grant
-    #: When its session ends, as far as known.
-    expires_at: datetime | None
-    #: By the loop's clock, when it has to be opened anew.
-    closes_at: float
-
-    def offer(self, frame: str) -> None:
-        """Have a frame sent."""
-
-    def end(self, reason: Reason) -> None:
-        """Tell the page that access ended, and close."""
-
-    def renew(self) -> None:
-        """Close, so that the page connects again."""
-
-
 class Hub:
     """The sockets of one event loop. It listens from the first socket on, as long as the loop runs.
 
@@ -69,6 +50,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
+        self._fan_out = FanOut(self._sockets)
         self._tasks: list[asyncio.Task[None]] = []
         #: Up to which change users have been told of changes to themselves; None: not known yet.
         self._cursor: int | None = None
@@ -80,7 +62,8 @@ class Hub:
         """From now on this socket is told, and closed when its user loses access."""
         self._sockets.add(socket)
         if not self._tasks:
-            self._tasks = [asyncio.create_task(do()) for do in (self._listen, self._watch)]
+            work = (self._listen, self._fan_out.run, self._watch)
+            self._tasks = [asyncio.create_task(do()) for do in work]
 
     def begin(self, cursor: int) -> None:
         """A socket that has joined has seen the feed as it stands at this cursor."""
@@ -128,14 +111,13 @@ class Hub:
         await self._whatever_happens(handle(message))
 
     async def _on_changes(self, message: dict[str, Any]) -> None:
-        self._offer(message["text"], View.DASHBOARD)
+        self._fan_out.push(message)
         is_next = self._cursor is not None and message["first"] <= self._cursor + 1
         await self._reach(message["cursor"], message["users"] if is_next else [])
 
     async def _on_tick(self, message: dict[str, Any]) -> None:
         self._ticked_at = _now()
-        self._offer(message["text"], View.DASHBOARD)
-        self._offer(message["own_text"], View.OWN)
+        self._fan_out.tick(message)
         await self._reach(message["cursor"], [])
 
     async def _on_ended(self, message: dict[str, Any]) -> None:
@@ -176,7 +158,9 @@ class Hub:
         told, now = self._told_spread_ms, self.spread_ms
         if max(told, now) >= _SPREAD_WORTH_TELLING_MS and not told / 2 < now < told * 2:
             self._told_spread_ms = now
-            self._offer(json.dumps({"type": "spread", "spread_ms": now}), *View)
+            frame = json.dumps({"type": "spread", "spread_ms": now})
+            for socket in self._sockets:
+                socket.offer(frame)
 
     async def _whatever_happens(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -208,9 +192,9 @@ class Hub:
             raise
         for socket in concerned:
             if socket.grant.view is View.OWN:
-                socket.offer(_announcement(cursor))
+                socket.offer(frame_of([_announcement(cursor)]))
         if announce:
-            self._offer(_announcement(cursor), View.DASHBOARD)
+            self._fan_out.push(_announcement(cursor))
 
     async def _concerned(self, since: int | None, upto: int, told: set[str]) -> list[Socket]:
         replicated = [socket for socket in self._sockets if socket.grant.is_replicated]
@@ -232,11 +216,6 @@ class Hub:
             if ended:
                 socket.end(ended)
 
-    def _offer(self, frame: str, *views: View) -> None:
-        for socket in self._sockets:
-            if socket.grant.view in views:
-                socket.offer(frame)
-
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
@@ -246,8 +225,9 @@ def current() -> Hub:
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())
 
 
-def _announcement(cursor: int) -> str:
-    return f'{{"type":"changes","cursor":{cursor},"changes":[]}}'
+def _announcement(cursor: int) -> dict[str, Any]:
+    """A push of nothing but the news that there is something."""
+    return {"cursor": cursor, "changes": []}
 
 
 def _has_expired(socket: Socket) -> bool:
