@@ -367,14 +367,14 @@ def test_refresh_has_the_rows_that_are_shown_as_they_are_now(staff: Client) -> N
     assert "deleted" in text
 
 
-def told(answer: HttpResponse, name: str) -> str:
+def data_of(answer: HttpResponse, name: str) -> str:
     return re.findall(rf'data-{name}="([^"]*)"', html(answer))[-1]
 
 
 def arrived(staff: Client, query: str, *, since: int, shown: tuple[str, ...] = ()) -> str:
     """How many users the service says have come since."""
     asked = ",".join(str(User.objects.get(username=name).pk) for name in shown)
-    return told(staff.get(f"/refresh/?{query}&since={since}&rows={asked}"), "arrived")
+    return data_of(staff.get(f"/refresh/?{query}&since={since}&rows={asked}"), "arrived")
 
 
 def test_refresh_counts_who_has_come_since_the_table_was_rendered(staff: Client) -> None:
@@ -384,7 +384,7 @@ def test_refresh_counts_who_has_come_since_the_table_was_rendered(staff: Client)
     apply(new)
     ann = User.objects.get(username="ann")
     apply([upsert(ann.pk, 2, username="ann", email="new@example.org")])
-    apply([deletion(new[1].user.id, 2)])
+    apply([deletion(new[1].user_id, 2)])
     assert arrived(staff, "", since=since) == "2"
     assert arrived(staff, "active=yes", since=since) == "1"
     assert arrived(staff, "", since=since, shown=("ann", "bob", "dan")) == "1"

@@ -1,6 +1,7 @@
 """Signing in and passwords: Django's own views, as this service's pages."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib import messages
@@ -25,10 +26,15 @@ class SignIn(LoginView):
         return reverse("dashboard:index" if staff else "dashboard:me")
 
     def get_success_url(self) -> str:
-        """The dashboard's address is what one types: it is no wish of who may not see it."""
+        """The dashboard's address is what one types: it is no wish of who may not see it.
+
+        Nor is it anybody's wish to sign in and come to the sign-in page.
+        """
         asked = self.get_redirect_url()
-        is_dashboard = asked == reverse("dashboard:index")
-        return self.get_default_redirect_url() if is_dashboard or not asked else asked
+        is_no_wish = urlsplit(asked).path in ("", reverse("login")) or asked == reverse(
+            "dashboard:index"
+        )
+        return self.get_default_redirect_url() if is_no_wish else asked
 
 
 class ChangePassword(PasswordChangeView):

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 NOTHING = "(none)"
@@ -89,7 +89,7 @@ def parts(change: Mapping[str, Any]) -> list[Part]:
     if "groups" in before:
         said.append(Part(label="groups", value=_groups(before["groups"], after["groups"])))
     if "date_joined" in before:
-        said.append(Part(label="joining date"))
+        said.append(_moved("joining date", _day(before["date_joined"]), _day(after["date_joined"])))
     return said or [Part(label="updated")]
 
 
@@ -148,6 +148,11 @@ def number(count: int | None) -> str:
 
 def _moved(label: str, old: str, new: str) -> Part:
     return Part(label=label, value=f"{old or NOTHING} → {new or NOTHING}")
+
+
+def _day(rfc3339: str) -> str:
+    """The same for all who look, wherever they are: in UTC."""
+    return datetime.fromisoformat(rfc3339).astimezone(UTC).date().isoformat()
 
 
 def _groups(old: Sequence[str], new: Sequence[str]) -> str:

@@ -59,6 +59,10 @@ class Selection:
         """Whether it leaves anybody out."""
         return bool(self.q or self.active or self.group or self.changed)
 
+    def has_latest_first(self, page: str) -> bool:
+        """Whether whoever changes now belongs on top of this page of it."""
+        return self.sort == "-changed" and page in ("", "1")
+
     def users(self) -> QuerySet[User]:
         """The replicated users it selects, in its order.
 

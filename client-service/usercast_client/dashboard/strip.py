@@ -13,7 +13,7 @@ from django.utils import timezone
 from usercast_client.dashboard.entries import age_words, lag_words, number
 from usercast_client.live import clock, health
 
-#: Five ticks were missed.
+#: Five ticks were missed. The browser is told.
 STALE_AFTER_MS = 2500
 
 
@@ -37,6 +37,8 @@ class Strip:
     clock: Clock
     lag: str
     worst: str
+    #: When the newest change came; the lag is that one's.
+    newest: datetime | None
     users: str
     active: str
     rate: str
@@ -61,6 +63,7 @@ def read_strip() -> Strip:
         clock=now,
         lag=lag_words(known.get("lag_ms")),
         worst=lag_words(_worst(known["history"])),
+        newest=_time(known.get("applied_at")),
         users=number(known["users"]),
         active=number(known["active"]),
         rate=number(known.get("changes_per_minute")),
@@ -76,6 +79,10 @@ def _clock(tick: dict[str, Any] | None) -> Clock:
         return Clock(time=None, age_ms=None)
     time = datetime.fromisoformat(tick["time"])
     return Clock(time=time, age_ms=max(0, (timezone.now() - time) // timedelta(milliseconds=1)))
+
+
+def _time(rfc3339: str | None) -> datetime | None:
+    return datetime.fromisoformat(rfc3339) if rfc3339 else None
 
 
 def _worst(history: list[list[Any]]) -> int | None:

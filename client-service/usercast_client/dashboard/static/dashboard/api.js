@@ -22,21 +22,27 @@ export async function changesSince(since, limit) {
 
 /**
  * This very page, as the service would render it now.
+ * @param {Record<string, string>} [more] of the query
  * @returns {Promise<Document>}
  */
-export async function thisPage() {
-  return parse(await get(location.pathname + location.search));
+export async function thisPage(more = {}) {
+  return parse(await get(`${location.pathname}?${queryWith(more)}`));
 }
 
 /**
  * These rows of the table as they are now, and the feed.
  * @param {string[]} userIds
+ * @param {string} since the cursor that the table was rendered at
  * @returns {Promise<Document>}
  */
-export async function rowsNow(userIds) {
+export async function rowsNow(userIds, since) {
+  return parse(await get(`/refresh/?${queryWith({ rows: userIds.join(","), since })}`));
+}
+
+function queryWith(more) {
   const query = new URLSearchParams(location.search);
-  query.set("rows", userIds.join(","));
-  return parse(await get(`/refresh/?${query}`));
+  for (const [name, value] of Object.entries(more)) query.set(name, value);
+  return query;
 }
 
 async function parse(answer) {

@@ -2,13 +2,13 @@
  * Receives the service's ticks; shows their time, and tells live.js when they have stopped.
  *
  * What is shown is the service's clock, not the browser's: it stands still when the ticks do. How old
- * a tick is goes by the browser's clock since it came, so that the two need not agree.
+ * a tick is goes by the time since it came, so that no two clocks need agree, or keep going forwards.
  */
 
 import { clockTime, zoneName } from "./times.js";
 
-/** Five ticks were missed; strip.py says the same at first paint. */
-const STALE_AFTER_MS = 2500;
+/** As the service has it for the first paint. */
+const STALE_AFTER_MS = Number(document.body.dataset.staleAfterMs);
 const LOOK_EVERY_MS = 250;
 
 export class Clock {
@@ -32,7 +32,7 @@ export class Clock {
   /** Go on from the first paint. */
   start() {
     const { ageMs } = document.getElementById("clock").dataset;
-    if (ageMs) this.#heardAt = Date.now() - Number(ageMs) - sinceResponse();
+    if (ageMs) this.#heardAt = respondedAt() - Number(ageMs);
     this.#show();
     document.querySelector("#clock .zone").textContent = zoneName();
     setInterval(() => this.#look(), LOOK_EVERY_MS);
@@ -41,14 +41,14 @@ export class Clock {
 
   /** @param {{time: string}} tick */
   tick({ time }) {
-    this.#heardAt = Date.now();
+    this.#heardAt = performance.now();
     this.#face.dateTime = time;
     this.#show();
     this.#look();
   }
 
   #look() {
-    const ageMs = this.#heardAt === null ? null : Date.now() - this.#heardAt;
+    const ageMs = this.#heardAt === null ? null : performance.now() - this.#heardAt;
     const isStale = ageMs === null || ageMs > STALE_AFTER_MS;
     if (isStale !== this.#isStale) this.#onStale(isStale, this.#time());
     this.#isStale = isStale;
@@ -65,8 +65,8 @@ export class Clock {
   }
 }
 
-/** How long ago the service sent this page. */
-function sinceResponse() {
+/** When the service sent this page. */
+function respondedAt() {
   const [page] = performance.getEntriesByType("navigation");
-  return page ? performance.now() - /** @type {PerformanceNavigationTiming} */ (page).responseStart : 0;
+  return page ? /** @type {PerformanceNavigationTiming} */ (page).responseStart : performance.now();
 }

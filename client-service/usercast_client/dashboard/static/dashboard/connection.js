@@ -18,6 +18,8 @@ const ANSWER_WITHIN_MS = 3000;
 const OPEN_WITHIN_MS = 10_000;
 const LOOK_EVERY_MS = 500;
 const ACCESS_ENDED = 4001;
+/** The socket has lived for as long as the service lets one: nothing is amiss. */
+const RENEW = 4002;
 
 export class Connection {
   #url;
@@ -25,12 +27,15 @@ export class Connection {
   #onState;
   #onRefused;
   #socket = /** @type {WebSocket|null} */ (null);
-  #heardAt = 0;
-  #pingedAt = 0;
+  #heardAt = -Infinity;
+  #pingedAt = -Infinity;
   #spreadMs = 0;
   #failures = 0;
+  #isGreeted = false;
   #timer = 0;
   #ended = false;
+  /** Whether this page connects by itself, and not with all others that have lost the service. */
+  #alone = true;
 
   /**
    * @param {object} options
@@ -53,9 +58,13 @@ export class Connection {
     clearTimeout(this.#timer);
     if (this.#ended || this.#socket) return;
     this.#onState({ name: "connecting" });
+    this.#connect();
+  }
+
+  #connect() {
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    this.#heardAt = Date.now();
+    this.#heardAt = performance.now();
     let opened = false;
     socket.onopen = () => {
       opened = true;
@@ -64,11 +73,23 @@ export class Connection {
     socket.onclose = ({ code }) => {
       if (code === ACCESS_ENDED) {
         this.end("not_signed_in");
-        return;
+      } else if (code === RENEW && this.#isGreeted) {
+        this.#renew();
+      } else {
+        this.#lose();
+        if (!opened) this.#onRefused();
       }
-      this.#lose();
-      if (!opened) this.#onRefused();
     };
+  }
+
+  #renew() {
+    this.#drop();
+    this.#alone = true;
+    this.#connect();
+  }
+
+  get isOpen() {
+    return this.#socket?.readyState === WebSocket.OPEN;
   }
 
   /** The machine slept, or the page was out of sight: make sure of the connection, or try at once. */
@@ -90,22 +111,26 @@ export class Connection {
   }
 
   #receive(frame) {
-    this.#heardAt = Date.now();
+    this.#heardAt = performance.now();
     if (frame.type === "ended") {
       this.end(frame.reason);
       return;
     }
-    if (frame.type === "hello") {
-      this.#failures = 0;
-      this.#spreadMs = Math.min(frame.spread_ms, SPREAD_AT_MOST_MS);
-      this.#onState({ name: "live" });
-    }
-    this.#onFrame(frame);
+    if ("spread_ms" in frame) this.#spreadMs = Math.min(frame.spread_ms, SPREAD_AT_MOST_MS);
+    if (frame.type === "hello") this.#greet(frame);
+    else this.#onFrame(frame);
+  }
+
+  #greet(hello) {
+    this.#failures = 0;
+    this.#isGreeted = true;
+    this.#onState({ name: "live" });
+    this.#onFrame({ ...hello, alone: this.#alone });
   }
 
   #look() {
     if (!this.#socket) return;
-    const now = Date.now();
+    const now = performance.now();
     const isOpening = this.#socket.readyState === WebSocket.CONNECTING;
     const isAsking = this.#pingedAt > this.#heardAt;
     if (isOpening ? now - this.#heardAt > OPEN_WITHIN_MS : isAsking && now - this.#pingedAt > ANSWER_WITHIN_MS) {
@@ -117,13 +142,14 @@ export class Connection {
 
   #ping() {
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
-    this.#pingedAt = Date.now();
+    this.#pingedAt = performance.now();
     this.#socket.send('{"type":"ping"}');
   }
 
   #lose() {
     this.#drop();
-    this.#waitUntil(Date.now() + this.#nextDelay());
+    this.#alone = false;
+    this.#waitUntil(performance.now() + this.#nextDelay());
   }
 
   /** A dead connection's close takes its time, and is not waited for. */
@@ -131,6 +157,7 @@ export class Connection {
     const socket = this.#socket;
     if (!socket) return;
     this.#socket = null;
+    this.#isGreeted = false;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
   }
@@ -142,7 +169,7 @@ export class Connection {
   }
 
   #waitUntil(time) {
-    const left = time - Date.now();
+    const left = time - performance.now();
     if (left <= 0) {
       this.open();
       return;

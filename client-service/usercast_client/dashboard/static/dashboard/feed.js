@@ -1,14 +1,14 @@
 /**
  * Receives changes in order, from index.js; puts them on top of the feed, newest first.
  *
- * Bulk writes that follow each other within seconds are one entry that grows, as `feed.latest` of the
+ * Bulk writes that follow each other within seconds are one entry that grows, as `live.latest` of the
  * service tells them.
  */
 
 import { flash } from "./marks.js";
-import { keepingPlace, swap } from "./regions.js";
+import { keepingPlace } from "./regions.js";
 import { timeElement } from "./times.js";
-import { bulkWords, countKinds, isBulk, lagMs, lagWords, parts, who } from "./words.js";
+import { bulkWords, countKinds, isBulk, lagMs, lagWords, number, parts, who } from "./words.js";
 
 /** @typedef {import("./types.js").Change} Change */
 
@@ -28,9 +28,36 @@ export function applyToFeed(changes) {
   });
 }
 
-/** @param {Document} fresh */
-export function swapFeed(fresh) {
-  keepingPlace(list(), () => swap("feed", fresh));
+/**
+ * Take over the latest entries; older ones stay below, for whoever is reading down there.
+ * @param {Document} fresh
+ * @returns {string} what there is to say of a bulk write that is new on top
+ */
+export function renewFeed(fresh) {
+  const latest = itemsOf(fresh.getElementById("feed"));
+  const newestWas = newest();
+  const kept = older(latest).slice(0, MOST_ENTRIES - latest.length);
+  keepingPlace(list(), () => list().replaceChildren(...latest, ...kept));
+  const isNewBulk = newest() !== newestWas && latest[0]?.classList.contains("bulk");
+  return isNewBulk ? latest[0].querySelector(".who").textContent : "";
+}
+
+function older(latest) {
+  // A feed that ends earlier than ours is another one, made anew.
+  if (!latest.length || lastOf(latest[0]) < newest()) return [];
+  const from = firstOf(latest.at(-1));
+  const kept = itemsOf(list()).filter((item) => lastOf(item) < from);
+  const missed = kept.length ? from - 1 - lastOf(kept[0]) : 0;
+  return missed ? [gap(lastOf(kept[0]) + 1, from - 1), ...kept] : kept;
+}
+
+/** Stands for changes that came too fast to be shown. */
+function gap(first, last) {
+  const item = document.createElement("li");
+  item.className = "change gap";
+  Object.assign(item.dataset, { first: String(first), cursor: String(last) });
+  item.textContent = `${number(last - first + 1)} more, not shown here`;
+  return item;
 }
 
 /** @param {Change} change */
@@ -49,7 +76,7 @@ function entry(change) {
 
 /** @param {Change} change */
 function applyBulk(change) {
-  if (!continues(list().firstElementChild, change)) list().prepend(emptyBulk());
+  if (!continues(list().firstElementChild, change)) list().prepend(emptyBulk(change.cursor));
   const { dataset } = list().firstElementChild;
   const added = countKinds([change]);
   for (const kind of Object.keys(added)) dataset[kind] = String(Number(dataset[kind]) + added[kind]);
@@ -65,9 +92,9 @@ function continues(top, change) {
   return Date.parse(change.applied_at) - Date.parse(top.dataset.appliedAt) <= SAME_BULK_WITHIN_MS;
 }
 
-function emptyBulk() {
+function emptyBulk(first) {
   const item = fromTemplate("bulk");
-  Object.assign(item.dataset, { created: "0", updated: "0", deleted: "0", lagMs: "0" });
+  Object.assign(item.dataset, { first: String(first), created: "0", updated: "0", deleted: "0", lagMs: "0" });
   return item;
 }
 
@@ -95,7 +122,22 @@ function fromTemplate(id) {
 }
 
 function newest() {
-  return Number(list().firstElementChild?.dataset.cursor ?? 0);
+  const [top] = itemsOf(list());
+  return top ? lastOf(top) : 0;
+}
+
+function lastOf({ dataset }) {
+  return Number(dataset.cursor);
+}
+
+/** Of a single change, its own cursor. */
+function firstOf({ dataset }) {
+  return Number(dataset.first ?? dataset.cursor);
+}
+
+/** @returns {HTMLElement[]} */
+function itemsOf(feed) {
+  return [...feed.children];
 }
 
 function list() {

@@ -1,8 +1,8 @@
 /**
  * Receives the wish that something be fetched, from sync.js or me.js; sees to when it is.
  *
- * One fetch at a time, at most every two seconds, again if it failed. What all open pages would fetch
- * at the same moment is spread over the time that the service asks for.
+ * One fetch at a time, at most every two seconds, again if it failed, and then not before its time.
+ * What all open pages would fetch at the same moment is spread over the time that the service asks for.
  */
 
 const APART_MS = 2000;
@@ -14,10 +14,11 @@ export class Fetcher {
   spreadMs = 0;
   #fetch;
   #onError;
-  #fetchedAt = -Infinity;
   #fetching = false;
   #failures = 0;
+  /** When the next fetch is due; Infinity if nobody wants one. */
   #at = Infinity;
+  #notBefore = -Infinity;
   #timer = 0;
   #stopped = false;
 
@@ -37,8 +38,24 @@ export class Fetcher {
    * @param {boolean} [how.spread] whether all other pages want to, too
    */
   ask({ spread = false } = {}) {
-    const soonest = Math.max(Date.now(), this.#fetchedAt + APART_MS);
-    this.#plan(soonest + (spread ? Math.random() * this.spreadMs : 0));
+    const soonest = Math.max(performance.now(), this.#notBefore);
+    if (!spread) this.#plan(soonest);
+    // Drawn once: the earliest of many draws would come at once.
+    else if (this.#at === Infinity) this.#plan(soonest + Math.random() * this.spreadMs);
+  }
+
+  /**
+   * The service answers again: a fetch that failed need not wait any longer.
+   * @param {object} how
+   * @param {boolean} how.spread whether all other pages find it back, too
+   */
+  retry({ spread }) {
+    if (!this.#failures) return;
+    this.#failures = 0;
+    if (this.#fetching) return;
+    this.#notBefore = -Infinity;
+    this.#at = Infinity;
+    this.ask({ spread });
   }
 
   /** Fetch nothing any more. */
@@ -52,27 +69,34 @@ export class Fetcher {
   }
 
   #plan(at) {
-    if (this.#stopped || at >= this.#at) return;
+    if (at >= this.#at) return;
     this.#at = at;
+    this.#arm();
+  }
+
+  #arm() {
     clearTimeout(this.#timer);
-    if (!this.#fetching) this.#timer = setTimeout(() => this.#run(), at - Date.now());
+    if (this.#stopped || this.#fetching || this.#at === Infinity) return;
+    this.#timer = setTimeout(() => this.#run(), this.#at - performance.now());
   }
 
   async #run() {
     this.#at = Infinity;
     this.#fetching = true;
+    let pauseMs = APART_MS;
     try {
       await this.#fetch();
       this.#failures = 0;
     } catch (error) {
       this.#onError(error);
-      this.#plan(Date.now() + this.#nextDelay());
+      pauseMs = this.#nextDelay();
+      this.#at = 0;
     }
     this.#fetching = false;
-    this.#fetchedAt = Date.now();
-    const next = Math.max(this.#at, this.#fetchedAt + APART_MS);
-    this.#at = Infinity;
-    if (Number.isFinite(next)) this.#plan(next);
+    this.#notBefore = performance.now() + pauseMs;
+    // Asked for meanwhile, or failed: again, but not before.
+    this.#at = Math.max(this.#at, this.#notBefore);
+    this.#arm();
   }
 
   #nextDelay() {

@@ -1,13 +1,13 @@
 /** Receives the dashboard as rendered, with its cursor; connects the parts that keep it current from there. */
 
-import { announceChanges } from "./announcer.js";
+import { announceChanges, announceReRead } from "./announcer.js";
 import { changesSince, rowsNow } from "./api.js";
-import { countArrival, recount, startArrivals } from "./arrivals.js";
-import { applyToFeed, swapFeed } from "./feed.js";
+import { countArrival, recount, showArrivals, startArrivals } from "./arrivals.js";
+import { applyToFeed, renewFeed } from "./feed.js";
 import { Live } from "./live.js";
 import { Strip } from "./strip.js";
 import { Sync } from "./sync.js";
-import { adoptRows, applyToTable, rows } from "./table.js";
+import { adoptRows, applyToTable, rows, showCount, table } from "./table.js";
 import { localizeAll } from "./times.js";
 
 const strip = new Strip();
@@ -23,9 +23,11 @@ const sync = new Sync({
 const live = new Live({
   path: "/ws/live/",
   onHello: (hello) => sync.hello(hello),
+  onSpread: (spreadMs) => sync.spread(spreadMs),
   onChanges: (cursor, changes) => sync.receive(cursor, changes),
   onTick: (tick) => {
     strip.tick(tick);
+    showCount({ all: tick.users });
     sync.notice(tick.cursor);
   },
   onAge: (ageMs) => strip.heartbeat(ageMs),
@@ -45,6 +47,7 @@ function apply(changes) {
     applyToTable(change);
     countArrival(change);
   }
+  showArrivals();
   applyToFeed(changes);
   announceChanges(changes);
   moveTo(sync.cursor);
@@ -52,13 +55,26 @@ function apply(changes) {
 
 /** The rows that are shown stay where they are, but as the service has them now. */
 async function reload() {
-  const fresh = await rowsNow(rows().map((row) => row.dataset.id));
+  const shown = table();
+  const fresh = await rowsNow(rows().map((row) => row.dataset.id), shown.dataset.cursor);
   localizeAll(fresh);
-  adoptRows(fresh);
-  recount(Number(fresh.getElementById("rows").dataset.count));
-  swapFeed(fresh);
+  if (shown.isConnected) takeOver(fresh);
+  // The button was pressed meanwhile: these rows say nothing of those that are there now.
+  else sync.readAnew();
+  const bulk = renewFeed(fresh);
+  const button = showArrivals();
+  announceReRead(bulk || (button.endsWith(" new") ? `${button} users` : ""));
   moveTo(cursorOf(fresh));
   return cursorOf(fresh);
+}
+
+function takeOver(fresh) {
+  const { count, arrived } = fresh.getElementById("rows").dataset;
+  adoptRows(fresh);
+  // A feed that was made anew counts from one again.
+  if (cursorOf(fresh) < Number(table().dataset.cursor)) table().dataset.cursor = String(cursorOf(fresh));
+  recount({ count: Number(count), arrived: arrived ? Number(arrived) : null });
+  showCount({ selected: Number(count) });
 }
 
 function cursorOf(fresh) {

@@ -11,6 +11,8 @@ import { showConnection, showStale } from "./pill.js";
 import { localizeAll } from "./times.js";
 
 const MINUTE_MS = 60_000;
+/** A request is refused without a reason; an open socket is told one, perhaps a moment later. */
+const REASON_COMES_WITHIN_MS = 2000;
 
 export class Live {
   #connection;
@@ -22,18 +24,23 @@ export class Live {
   /**
    * @param {object} page
    * @param {string} page.path the socket's
-   * @param {(hello: {cursor: number, spread_ms: number}) => void} page.onHello
+   * @param {(hello: import("./types.js").Hello) => void} page.onHello
+   * @param {(spreadMs: number) => void} page.onSpread over how long to spread what all pages would fetch
    * @param {(cursor: number, changes: import("./types.js").Change[]) => void} page.onChanges
    * @param {(tick: import("./types.js").Tick) => void} page.onTick
    * @param {(ageMs: number|null) => void} [page.onAge] how old the last tick is, several times a second
    * @param {() => void} page.onDoubt something may have been missed, or access have ended: ask by REST
    * @param {() => void} page.onEnded ask nothing any more
    */
-  constructor({ path, onHello, onChanges, onTick, onAge = () => {}, onDoubt, onEnded }) {
+  constructor({ path, onHello, onSpread, onChanges, onTick, onAge = () => {}, onDoubt, onEnded }) {
     this.#onEnded = onEnded;
     this.#onDoubt = onDoubt;
     const handlers = {
-      hello: onHello,
+      hello: (hello) => {
+        onSpread(hello.spread_ms);
+        onHello(hello);
+      },
+      spread: ({ spread_ms }) => onSpread(spread_ms),
       changes: ({ cursor, changes }) => onChanges(cursor, changes),
       tick: (tick) => {
         this.#clock.tick(tick);
@@ -66,8 +73,9 @@ export class Live {
    * @param {unknown} error
    */
   onError(error) {
-    if (error instanceof AccessEnded) this.#connection.end(error.reason);
-    else console.warn(error);
+    if (!(error instanceof AccessEnded)) console.warn(error);
+    else if (!this.#connection.isOpen) this.#connection.end(error.reason);
+    else setTimeout(() => this.#connection.end(error.reason), REASON_COMES_WITHIN_MS);
   }
 
   #wake() {

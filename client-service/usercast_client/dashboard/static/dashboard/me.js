@@ -6,9 +6,7 @@
 import { Fetcher } from "./fetcher.js";
 import { Live } from "./live.js";
 import { refresh } from "./record.js";
-
-/** A leap of the newest cursor by more than this is a bulk write, which many such pages hear of. */
-const BULK = 25;
+import { BULK } from "./words.js";
 
 let newest = Infinity;
 
@@ -21,10 +19,14 @@ const fetcher = new Fetcher({
 
 const live = new Live({
   path: "/ws/me/",
-  onHello: ({ cursor, spread_ms }) => {
-    fetcher.spreadMs = spread_ms;
-    if (cursor !== Number(document.body.dataset.cursor)) fetcher.ask({ spread: true });
+  onHello: ({ cursor, alone }) => {
+    fetcher.retry({ spread: !alone });
+    if (cursor !== Number(document.body.dataset.cursor)) fetcher.ask({ spread: !alone });
   },
+  onSpread: (spreadMs) => {
+    fetcher.spreadMs = spreadMs;
+  },
+  // A leap of the newest cursor is a bulk write, which many such pages hear of.
   onChanges: (cursor) => fetcher.ask({ spread: cursor - newest > BULK }),
   onTick: ({ cursor }) => {
     newest = cursor;

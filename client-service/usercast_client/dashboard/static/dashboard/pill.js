@@ -4,21 +4,34 @@ import { announce } from "./announcer.js";
 
 /** @typedef {import("./types.js").State} State */
 
+/** Most attempts succeed or fail within an instant, in which nothing is gained by saying so. */
+const ATTEMPT_SHOWN_AFTER_MS = 700;
+
 let socket = /** @type {State} */ ({ name: "connecting" });
 let stale = { isStale: false, since: "" };
+/** Whether connecting takes so long that it is said. */
+let isTrying = false;
+let timer = 0;
 let said = "";
 
 /** @param {State} state */
 export function showConnection(state) {
-  // Between two attempts nothing is gained by "connecting" for an instant.
-  if (state.name === "connecting" && socket.name === "reconnecting") return;
-  socket = state;
+  clearTimeout(timer);
+  isTrying = false;
+  if (state.name !== "connecting") socket = state;
+  else timer = setTimeout(() => showAttempt(state), ATTEMPT_SHOWN_AFTER_MS);
   show();
 }
 
 /** @param {boolean} isStale @param {string} since the last tick's time, as shown */
 export function showStale(isStale, since) {
   stale = { isStale, since };
+  show();
+}
+
+function showAttempt(state) {
+  socket = state;
+  isTrying = true;
   show();
 }
 
@@ -29,21 +42,25 @@ function show() {
   pill.hidden = false;
   pill.dataset.state = name;
   pill.dataset.socket = socket.name;
+  pill.title = name === "stale" ? staleWords() : "";
   document.getElementById("connection-text").replaceChildren(...words(name));
   say(name);
 }
 
+/** What is being done about it is said first; since when it is so, where there is room. */
 function words(name) {
-  const left = socket.name === "reconnecting" ? `in ${socket.seconds} s` : "";
-  if (name === "reconnecting") return [`reconnecting ${left}`];
-  if (name !== "stale") return [name];
-  const since = stale.since ? `stale since ${stale.since}` : "stale, no tick yet";
-  return left ? [since, retry(`, retry ${left}`)] : [since];
+  const doing = socket.name === "reconnecting" ? `reconnecting in ${socket.seconds} s` : isTrying ? "connecting…" : "";
+  if (name === "stale") return doing ? [doing, aside(`, ${staleWords()}`)] : [staleWords()];
+  return [doing || (name === "connecting" ? "connecting…" : name)];
 }
 
-function retry(text) {
+function staleWords() {
+  return stale.since ? `stale since ${stale.since}` : "stale, no tick yet";
+}
+
+function aside(text) {
   const span = document.createElement("span");
-  span.className = "retry";
+  span.className = "aside";
   span.textContent = text;
   return span;
 }

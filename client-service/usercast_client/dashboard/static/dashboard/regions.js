@@ -53,8 +53,13 @@ export function keepingPlace(list, change) {
   const isAtTop = !read || read === list.firstElementChild;
   keepingFocus(change);
   if (isAtTop) return;
-  const now = document.querySelector(`#${list.id} [data-cursor="${read.dataset.cursor}"]`);
+  const now = read.isConnected ? read : covering(list, Number(read.dataset.cursor));
   if (now) scroller.scrollBy(0, now.getBoundingClientRect().top - before);
+}
+
+/** The entry for a change, if not by itself then among others. */
+function covering(list, cursor) {
+  return [...list.children].find(({ dataset }) => Number(dataset.first ?? dataset.cursor) <= cursor && cursor <= Number(dataset.cursor));
 }
 
 /** @param {() => void} change */

@@ -14,7 +14,7 @@ export function isSelected(user) {
   const { q, active, group, changed } = selection();
   if (active && user.is_active !== (active === "yes")) return false;
   if (group && !user.groups?.includes(group)) return false;
-  if (changed && !(Date.parse(user.changed_at) >= Date.now() - WITHIN_MS[changed])) return false;
+  if (changed && !(Date.parse(user.changed_at) >= serviceNow() - WITHIN_MS[changed])) return false;
   const texts = FIELDS.map((field) => upper(user[field] ?? ""));
   return q.split(/\s+/).every((word) => texts.some((text) => text.includes(upper(word))));
 }
@@ -27,8 +27,22 @@ export function latestFirst() {
   return `?${query}`;
 }
 
+/** Whether whoever changes now belongs on top of this very page. */
 export function isLatestFirst() {
-  return selection().sort === "-changed" && !new URLSearchParams(location.search).has("page");
+  const page = new URLSearchParams(location.search).get("page") ?? "1";
+  return selection().sort === "-changed" && page === "1";
+}
+
+/** Whether it leaves anybody out. */
+export function isNarrowed() {
+  const { q, active, group, changed } = selection();
+  return Boolean(q || active || group || changed);
+}
+
+/** By the last tick: the viewer's clock may be wrong. */
+function serviceNow() {
+  const { dateTime } = /** @type {HTMLTimeElement} */ (document.querySelector("#clock time"));
+  return dateTime ? Date.parse(dateTime) : Date.now();
 }
 
 function selection() {

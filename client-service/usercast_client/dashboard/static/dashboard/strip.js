@@ -2,6 +2,7 @@
 
 import { History } from "./history.js";
 import { Sparkline } from "./sparkline.js";
+import { timeElement } from "./times.js";
 import { ageWords, lagWords, number } from "./words.js";
 
 export class Strip {
@@ -14,6 +15,7 @@ export class Strip {
     this.#sparkline.show(this.#history.lags);
     show("lag", lagWords(tick.lag_ms));
     show("worst", lagWords(this.#history.worst));
+    showTime("newest", tick.applied_at);
     show("users", number(tick.users));
     show("active", number(tick.active));
     show("rate", number(tick.changes_per_minute));
@@ -30,4 +32,10 @@ export class Strip {
 function show(name, text) {
   const element = document.querySelector(`[data-total="${name}"]`);
   if (element.textContent !== text) element.textContent = text;
+}
+
+function showTime(name, rfc3339) {
+  const element = document.querySelector(`[data-total="${name}"]`);
+  if (!rfc3339 || element.querySelector("time")?.dateTime === rfc3339) return;
+  element.replaceChildren(timeElement(rfc3339));
 }

@@ -13,6 +13,8 @@ import { Fetcher } from "./fetcher.js";
 const REPLAY_AT_MOST = 200;
 /** A tick can overtake the push of the change that it counts. */
 const PUSH_COMES_WITHIN_MS = 1000;
+/** And be overtaken; but who hears of lower cursors for longer than this has another feed before them. */
+const OVERTAKEN_AT_MOST_MS = 2000;
 
 export class Sync {
   #cursor;
@@ -21,8 +23,8 @@ export class Sync {
   #fetcher;
   #isAsked = false;
   #anew = false;
-  #greeted = false;
   #noticing = 0;
+  #lowerSince = Infinity;
   #changesSince;
   #apply;
   #reload;
@@ -49,16 +51,22 @@ export class Sync {
   }
 
   /**
-   * The connection is open, and every change after this cursor will be pushed.
-   * @param {{cursor: number, spread_ms: number}} hello
+   * Over how long all pages spread what they fetch.
+   * @param {number} spreadMs
    */
-  hello({ cursor, spread_ms }) {
-    // The first time this page is alone; later, all pages may have lost the same service.
-    this.#fetcher.spreadMs = this.#greeted ? spread_ms : 0;
-    this.#greeted = true;
-    if (cursor < this.#cursor) this.check();
-    else this.receive(cursor);
-    this.#fetcher.spreadMs = spread_ms;
+  spread(spreadMs) {
+    this.#fetcher.spreadMs = spreadMs;
+  }
+
+  /**
+   * The connection is open, and every change after this cursor will be pushed.
+   * @param {import("./types.js").Hello} hello
+   */
+  hello({ cursor, alone }) {
+    this.#fetcher.retry({ spread: !alone });
+    if (cursor < this.#cursor) this.#isAsked = true;
+    else this.#learn(cursor);
+    this.#goOn({ spread: !alone });
   }
 
   /**
@@ -67,11 +75,9 @@ export class Sync {
    * @param {Change[]} changes
    */
   receive(newest, changes = []) {
-    this.#newest = Math.max(this.#newest, newest);
-    if (this.#newest - this.#cursor <= REPLAY_AT_MOST) this.#keep(changes);
-    if (this.#fetcher.isFetching) return;
-    this.#advance();
-    if (this.#isBehind()) this.#fetcher.ask({ spread: true });
+    this.#compare(newest);
+    this.#learn(newest, changes);
+    this.#goOn({ spread: true });
   }
 
   /**
@@ -79,6 +85,7 @@ export class Sync {
    * @param {number} newest
    */
   notice(newest) {
+    this.#compare(newest);
     if (newest <= this.#newest || this.#noticing) return;
     this.#noticing = setTimeout(() => {
       this.#noticing = 0;
@@ -100,7 +107,28 @@ export class Sync {
 
   /** Ask nothing any more. */
   stop() {
+    clearTimeout(this.#noticing);
     this.#fetcher.stop();
+  }
+
+  #learn(newest, changes = []) {
+    this.#newest = Math.max(this.#newest, newest);
+    if (this.#newest - this.#cursor <= REPLAY_AT_MOST) this.#keep(changes);
+  }
+
+  #goOn(how) {
+    if (this.#fetcher.isFetching) return; // and then it goes on
+    this.#advance();
+    if (this.#isBehind() || this.#isAsked) this.#fetcher.ask(how);
+  }
+
+  /** The feed can be made anew while the socket stays open; its cursors begin at one again. */
+  #compare(newest) {
+    const now = performance.now();
+    this.#lowerSince = newest < this.#cursor ? Math.min(this.#lowerSince, now) : Infinity;
+    if (now - this.#lowerSince < OVERTAKEN_AT_MOST_MS) return;
+    this.#lowerSince = Infinity;
+    this.check();
   }
 
   #isBehind() {
@@ -109,38 +137,46 @@ export class Sync {
 
   async #fetch() {
     const tooFar = this.#newest - this.#cursor > REPLAY_AT_MOST;
-    if (this.#anew || tooFar) await this.#reRead();
-    else if (this.#isAsked || this.#isBehind()) await this.#replay();
-    this.#isAsked = false;
-    if (this.#isBehind() || this.#anew) this.#fetcher.ask({ spread: true });
+    const wasAsked = this.#isAsked;
+    this.#isAsked = false; // whoever asks from now on wants to know what is after this
+    try {
+      if (this.#anew || tooFar) await this.#reRead();
+      else if (wasAsked || this.#isBehind()) await this.#replay();
+    } catch (error) {
+      this.#isAsked ||= wasAsked;
+      throw error;
+    }
+    if (this.#isBehind() || this.#anew || this.#isAsked) this.#fetcher.ask({ spread: true });
   }
 
   async #replay() {
     const answer = await this.#changesSince(this.#cursor, REPLAY_AT_MOST);
-    if (answer.newest < this.#cursor) {
-      // The feed is another one: its database was made anew.
-      this.#newest = 0;
-      this.#waiting.clear();
-    }
     if (!answer.complete) {
       await this.#reRead();
       return;
     }
-    this.#newest = Math.max(this.#newest, answer.newest);
-    this.#keep(answer.changes);
+    this.#learn(answer.newest, answer.changes);
     this.#advance();
   }
 
   async #reRead() {
     this.#anew = false;
+    const before = this.#cursor;
     try {
       this.#cursor = await this.#reload();
     } catch (error) {
       this.#anew = true;
       throw error;
     }
+    if (this.#cursor < before) this.#beginAnew();
     this.#newest = Math.max(this.#newest, this.#cursor);
     this.#advance();
+  }
+
+  /** The feed is another one: its database was made anew. */
+  #beginAnew() {
+    this.#newest = this.#cursor;
+    this.#waiting.clear();
   }
 
   #keep(changes) {

@@ -8,9 +8,9 @@
 
 import { flash } from "./marks.js";
 import { adopt } from "./regions.js";
-import { isSelected } from "./selection.js";
+import { isNarrowed, isSelected } from "./selection.js";
 import { timeElement } from "./times.js";
-import { fullName } from "./words.js";
+import { fullName, number } from "./words.js";
 
 /** @typedef {import("./types.js").User} User */
 
@@ -35,6 +35,23 @@ export function adoptRows(fresh) {
     else if (isNewer(row, Number(now.dataset.version))) update(row, now);
     else setGone(row, now.dataset.gone ?? "");
   }
+}
+
+/**
+ * How many users there are in the selection now, as far as somebody knows.
+ * @param {object} counts
+ * @param {number} [counts.all]
+ * @param {number} [counts.selected]
+ */
+export function showCount({ all, selected }) {
+  const count = isNarrowed() ? selected : (selected ?? all);
+  const element = document.getElementById("count"); // none above an empty table
+  if (element && count !== undefined) element.textContent = number(count);
+}
+
+/** The table as it was rendered last, with its selection and its cursor. */
+export function table() {
+  return document.getElementById("table");
 }
 
 /** @returns {HTMLElement[]} */

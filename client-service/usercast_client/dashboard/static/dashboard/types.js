@@ -23,7 +23,7 @@
  * @property {string} changed_at RFC 3339, by the master's clock
  * @property {string} applied_at RFC 3339, by this service's clock
  * @property {User|null} user as it is now; null when deleted
- * @property {Partial<User>} before the old values of what changed; of a deleted user, all that was known
+ * @property {Partial<User>} before the old values of what changed, among them `changed_at`; of a deleted user, all that was known
  * @property {number} batch the cursor of the first change applied in the same transaction
  * @property {number} batch_size how many there were
  */
@@ -37,15 +37,23 @@
  * @property {Change[]} changes
  */
 
+/**
+ * @typedef {object} Hello
+ * @property {number} cursor everything after it will be pushed
+ * @property {number} spread_ms
+ * @property {boolean} alone whether this page connects by itself; else all others have lost the same service
+ */
+
 /** @typedef {[start: number, changes: number, worstLagMs: number|null]} Bucket ten seconds; `start` in seconds since 1970 */
 
 /**
- * @typedef {object} Tick
+ * @typedef {object} Tick of one's own page, only the first two
  * @property {string} time RFC 3339, by this service's clock
  * @property {number} cursor the newest change's there is
  * @property {number} users
  * @property {number} active
- * @property {number|null} lag_ms null: no change yet
+ * @property {number|null} lag_ms of the newest change; null: none yet
+ * @property {string|null} applied_at RFC 3339, when the newest change came here
  * @property {number} changes_per_minute
  * @property {number|null} dead_letters null: not known yet
  * @property {Bucket} bucket the current one

@@ -21,6 +21,7 @@ const sync = new Sync({
 const live = new Live({
   path: "/ws/live/",
   onHello: (hello) => sync.hello(hello),
+  onSpread: (spreadMs) => sync.spread(spreadMs),
   onChanges: (newest, changes) => sync.receive(newest, changes),
   onTick: (tick) => sync.notice(tick.cursor),
   onDoubt: () => sync.check(),

@@ -11,7 +11,7 @@
 const NOTHING = "(none)";
 const UNKNOWN = "–";
 /** More changes than this in one transaction are a bulk write, told as one. */
-const BULK = 25;
+export const BULK = Number(document.body.dataset.bulk);
 const KINDS = /** @type {const} */ (["created", "updated", "deleted"]);
 const grouped = new Intl.NumberFormat("en");
 
@@ -45,7 +45,7 @@ export function parts({ kind, user, before }) {
   }
   if ("email" in before) said.push(moved("e-mail", before.email, user.email));
   if (before.groups) said.push(part("groups", groups(before.groups, user.groups)));
-  if ("date_joined" in before) said.push(part("joining date"));
+  if ("date_joined" in before) said.push(moved("joining date", day(before.date_joined), day(user.date_joined)));
   return said.length ? said : [part("updated")];
 }
 
@@ -111,6 +111,11 @@ function groups(old, now) {
   const joined = now.filter((name) => !old.includes(name)).map((name) => `+ ${name}`);
   const left = old.filter((name) => !now.includes(name)).map((name) => `− ${name}`);
   return [...joined, ...left].join(" ");
+}
+
+/** The same for all who look, wherever they are: in UTC. */
+function day(rfc3339) {
+  return new Date(rfc3339).toISOString().slice(0, "YYYY-MM-DD".length);
 }
 
 /** Since 1970. A Date has milliseconds only, and the service rounds later. */
