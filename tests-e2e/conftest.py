@@ -6,17 +6,23 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from embedded.deployment import Deployment
 from embedded.ports import free_port, http_answers
+from faults import Faults
+from pages import RECORDER
+from sockets import cookie_of
 from usercast.testing import eventually
+from wire import Wire
 
 #: Generous: a slow machine must not fail a test of what happens, only of whether it does.
 SOON_SECONDS = 60.0
@@ -34,6 +40,10 @@ class Api:
     def user(self, user_id: str) -> dict[str, Any] | None:
         answer = self.http.get(f"/api/v1/users/{user_id}/")
         return answer.json() if answer.status_code == 200 else None
+
+    def search(self, text: str) -> list[dict[str, Any]]:
+        answer = self.http.get("/api/v1/users/", params={"search": text, "page_size": 1000})
+        return answer.raise_for_status().json()["results"]
 
     def create(self, **fields: Any) -> dict[str, Any]:
         fields = {"username": f"u{uuid.uuid4().hex[:12]}", **fields}
@@ -79,6 +89,8 @@ def everything_runs(
 ) -> Iterator[None]:
     """For a test that kills something: what does not run afterwards is started, until it works."""
     yield
+    if not system.servers.valkey.process.running:
+        system.servers.valkey.start()
     for name in system.processes:
         if not system.process(name).running:
             system.start(name)
@@ -150,22 +162,126 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def contexts(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Browser contexts, as many as asked for; an error that no script caught fails the test."""
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """What pages did amiss in this test."""
+    cuts_off = {"everything_runs", "wire"} & {*request.fixturenames}
+    return Faults(may_be_cut_off=bool(cuts_off))
+
+
+@pytest.fixture
+def contexts(browser: Browser, faults: Faults) -> Iterator[Callable[..., BrowserContext]]:
+    """Browser contexts, as many as asked for; whatever a page does amiss in one fails the test."""
     opened: list[BrowserContext] = []
-    errors: list[str] = []
 
     def new(**options: Any) -> BrowserContext:
         context = browser.new_context(**options)
         context.set_default_timeout(SOON_SECONDS * 1000)
-        context.on("weberror", lambda error: errors.append(str(error.error)))
+        faults.watch(context)
         opened.append(context)
         return context
 
     yield new
     for context in opened:
         context.close()
-    assert not errors
+    assert not faults.found
+
+
+@pytest.fixture(scope="session")
+def staff(clients: dict[str, Api]) -> dict[str, str]:
+    """A session of each client's staff, as a Cookie header; no test may end it."""
+    return {name: cookie_of(client.login["url"], client.login) for name, client in clients.items()}
+
+
+@pytest.fixture
+def visit(
+    contexts: Callable[..., BrowserContext], clients: dict[str, Api], staff: dict[str, str]
+) -> Callable[..., Page]:
+    """Open a page of a client in a browser of its own.
+
+    By the session of ``cookie``: without it the staff's, empty for nobody's. ``wired`` takes the
+    page before it is opened.
+    """
+
+    def open_page(
+        path: str,
+        *,
+        client: str = "billing",
+        cookie: str | None = None,
+        wired: Callable[[Page], object] = lambda page: None,
+        **options: Any,
+    ) -> Page:
+        url = clients[client].login["url"]
+        context = contexts(**options)
+        context.add_init_script(RECORDER)
+        for pair in (staff[client] if cookie is None else cookie).split("; "):
+            name, _, value = pair.partition("=")
+            context.add_cookies([{"name": name, "value": value, "url": url}] if name else [])
+        page = context.new_page()
+        wired(page)
+        page.goto(url + path)
+        return page
+
+    return open_page
+
+
+@pytest.fixture
+def wire() -> Callable[..., Wire]:
+    """What to put between a page and its service; its requests may fail then."""
+    return Wire
+
+
+@dataclass(frozen=True)
+class Member:
+    """A replicated user who has a password on a client."""
+
+    user: dict[str, Any]
+    login: dict[str, str]
+    #: Of a session of theirs.
+    cookie: str
+
+
+@pytest.fixture(scope="session")
+def password(system: Deployment, master: Api) -> tuple[str, str]:
+    """What all members sign in with, and how Django keeps it."""
+    user = master.create()
+    login = system.create_member("billing", user["username"])
+    ((kept,),) = query(
+        system, "billing", "SELECT password FROM replica_user WHERE id = %s", user["id"]
+    )
+    return login["password"], kept
+
+
+@pytest.fixture(scope="session")
+def new_member(
+    system: Deployment, master: Api, clients: dict[str, Api], password: tuple[str, str]
+) -> Callable[..., Member]:
+    """A new user of the master's who may sign in on billing, if ``is_staff`` as its staff."""
+
+    def new(*, is_staff: bool = False, **fields: Any) -> Member:
+        user = master.create(**fields)
+        client = clients["billing"]
+        eventually(lambda: client.user(user["id"]), within=SOON_SECONDS)
+        given, kept = password
+        query(
+            system,
+            "billing",
+            "UPDATE replica_user SET password = %s, is_staff = %s WHERE id = %s RETURNING id",
+            kept,
+            is_staff,
+            user["id"],
+        )
+        login = {"url": client.login["url"], "username": user["username"], "password": given}
+        return Member(user, login, cookie_of(login["url"], login))
+
+    return new
+
+
+def query(system: Deployment, name: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Ask a service's database; what it answers."""
+    url = system.services[name].database_url
+    with closing(psycopg2.connect(url)) as opened, opened, opened.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall()
 
 
 def sign_in(page: Page, login: dict[str, str], path: str) -> None:

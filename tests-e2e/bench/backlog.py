@@ -90,11 +90,11 @@ def measure(session: Session) -> Drains:
         system.client_database(deployment) as client,
     ):
         system.warm_up(deployment, client)
-        _insert(session.users)
+        insert_users(session.users)
         with session.step(f"{session.users:,} users created"):
-            created = _drain(deployment, client, session.users, word="first")
+            created = drain_users(deployment, client, session.users, word="first")
         with session.step("the same users updated"):
-            updated = _drain(deployment, client, session.users, word="second")
+            updated = drain_users(deployment, client, session.users, word="second")
         samples = {name: _samples(name, [created, updated]) for name in PIPELINE if session.sampled}
         for name in PIPELINE:
             deployment.stop(name)
@@ -102,7 +102,7 @@ def measure(session: Session) -> Drains:
             return Drains(created, updated, _drain_plainly(deployment, client), samples)
 
 
-def _insert(users: int) -> None:
+def insert_users(users: int) -> None:
     """Users past all signals, as a restored dump would bring them: nobody has heard of them."""
     with master.cursor() as cursor:
         cursor.execute(
@@ -117,7 +117,7 @@ def _insert(users: int) -> None:
         )
 
 
-def _drain(deployment: Deployment, client: connection, users: int, *, word: str) -> Drain:
+def drain_users(deployment: Deployment, client: connection, users: int, *, word: str) -> Drain:
     from usercast_master.accounts.models import User
 
     before = system.newest_cursor(client)

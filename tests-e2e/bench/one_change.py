@@ -29,6 +29,8 @@ CHANGES = 300
 #: do not march in step with anything that waits for fixed times.
 PAUSE_SECONDS = 0.03
 
+#: The page is live only while it hears ticks.
+_PAGES = (f"{CLIENT}-web", f"{CLIENT}-clock")
 _ENDED_BY_US = {"handle_sigint": False, "handle_sigterm": False, "handle_sighup": False}
 _RECORD = """
 window.frames_seen = [];
@@ -51,7 +53,7 @@ def run(session: Session) -> Findings:
     """Percentiles over 300 changes of each leg of the way, and of the transport alone."""
     # Playwright keeps an event loop in this thread, beside which Django would refuse to wait.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with system.running(session, (*PIPELINE, f"{CLIENT}-web")) as deployment:
+    with system.running(session, (*PIPELINE, *_PAGES)) as deployment:
         url = deployment.clients[CLIENT].url
         system.wait_until(
             lambda: http_answers(url),

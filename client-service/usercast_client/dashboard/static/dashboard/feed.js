@@ -6,17 +6,20 @@
  */
 
 import { flash } from "./marks.js";
-import { keepingPlace } from "./regions.js";
+import { itemRead, keepingPlace } from "./regions.js";
 import { timeElement } from "./times.js";
 import { bulkWords, countKinds, isBulk, lagMs, lagWords, number, parts, who } from "./words.js";
 
 /** @typedef {import("./types.js").Change} Change */
 
 const MOST_ENTRIES = 100;
+/** What somebody is reading is not taken away, for as long as that is bearable. */
+const MOST_WHILE_READ = 1000;
 const SAME_BULK_WITHIN_MS = 10_000;
 
 /** @param {Change[]} changes */
 export function applyToFeed(changes) {
+  const most = mostEntries();
   keepingPlace(list(), () => {
     // The service may have rendered some of them already.
     for (const change of changes.filter(({ cursor }) => cursor > newest())) {
@@ -24,7 +27,7 @@ export function applyToFeed(changes) {
       else list().prepend(entry(change));
       flash(list().firstElementChild);
     }
-    while (list().childElementCount > MOST_ENTRIES) list().lastElementChild.remove();
+    while (list().childElementCount > most) list().lastElementChild.remove();
   });
 }
 
@@ -36,10 +39,14 @@ export function applyToFeed(changes) {
 export function renewFeed(fresh) {
   const latest = itemsOf(fresh.getElementById("feed"));
   const newestWas = newest();
-  const kept = older(latest).slice(0, MOST_ENTRIES - latest.length);
+  const kept = older(latest).slice(0, mostEntries() - latest.length);
   keepingPlace(list(), () => list().replaceChildren(...latest, ...kept));
   const isNewBulk = newest() !== newestWas && latest[0]?.classList.contains("bulk");
   return isNewBulk ? latest[0].querySelector(".who").textContent : "";
+}
+
+function mostEntries() {
+  return itemRead(list()) ? MOST_WHILE_READ : MOST_ENTRIES;
 }
 
 function older(latest) {
@@ -53,10 +60,10 @@ function older(latest) {
 
 /** Stands for changes that came too fast to be shown. */
 function gap(first, last) {
-  const item = document.createElement("li");
+  const item = fromTemplate("bulk");
   item.className = "change gap";
   Object.assign(item.dataset, { first: String(first), cursor: String(last) });
-  item.textContent = `${number(last - first + 1)} more, not shown here`;
+  item.querySelector(".who").textContent = `${number(last - first + 1)} more, not shown here`;
   return item;
 }
 

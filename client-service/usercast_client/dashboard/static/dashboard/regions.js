@@ -46,15 +46,23 @@ export function adopt(shown, fresh) {
  * @param {() => void} change
  */
 export function keepingPlace(list, change) {
-  const scroller = scrollerOf(list);
-  const top = scroller.getBoundingClientRect?.().top ?? 0;
-  const read = [...list.children].find((item) => item.getBoundingClientRect().bottom > top);
+  const read = itemRead(list);
   const before = read?.getBoundingClientRect().top;
-  const isAtTop = !read || read === list.firstElementChild;
   keepingFocus(change);
-  if (isAtTop) return;
+  if (!read) return;
   const now = read.isConnected ? read : covering(list, Number(read.dataset.cursor));
-  if (now) scroller.scrollBy(0, now.getBoundingClientRect().top - before);
+  if (now) scrollerOf(list).scrollBy(0, now.getBoundingClientRect().top - before);
+}
+
+/**
+ * The topmost entry that is in sight; null for the first, as whoever sees it wants to see what comes.
+ * @param {HTMLElement} list
+ * @returns {HTMLElement|null}
+ */
+export function itemRead(list) {
+  const top = scrollerOf(list).getBoundingClientRect?.().top ?? 0;
+  const read = /** @type {HTMLElement[]} */ ([...list.children]).find((item) => item.getBoundingClientRect().bottom > top);
+  return !read || read === list.firstElementChild ? null : read;
 }
 
 /** The entry for a change, if not by itself then among others. */
