@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: For as long a receive may wait for messages. SQS allows 20 s; a process that is asked to stop
 #: finishes its receive first, and 3 s of waiting cost about half a dollar a month and queue.
 LONG_POLL_SECONDS = 3
+_SQS_READ_SECONDS = LONG_POLL_SECONDS + 3
 
 
 def _config(*, read_timeout_seconds: int) -> Config:
@@ -61,7 +62,7 @@ def sns() -> "SNSClient":
 def sqs() -> "SQSClient":
     """SQS, patient enough for a long poll; each of two attempts answers or fails within 8 s."""
     with _clear_errors():
-        return boto3.client("sqs", config=_config(read_timeout_seconds=LONG_POLL_SECONDS + 3))
+        return boto3.client("sqs", config=_config(read_timeout_seconds=_SQS_READ_SECONDS))
 
 
 @cache
