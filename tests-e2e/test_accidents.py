@@ -85,6 +85,7 @@ def is_right(page: Page, users: Users, client: Api) -> None:
     assert usernames(page) == [user["username"] for user in users]
     expect(page.locator("body")).to_have_attribute("data-cursor", str(newest(client)))
     told = cursors(page)
+    assert told[0] == newest(client)
     since = client.http.get("/api/v1/live/changes/", params={"since": max(0, told[0] - 20)}).json()
     there = [change["cursor"] for change in since["changes"] if change["batch_size"] <= 25][::-1]
     assert told[: len(there)] == there
@@ -195,7 +196,7 @@ def test_page_is_right_after_a_laptops_sleep(
     with asleep():
         new = disturb(master, trio)
         eventually(lambda: is_applied(billing, trio, new), within=SOON_SECONDS)
-        wakes_at = service_time(billing) + timedelta(seconds=7)
+        wakes_at = service_time(billing) + timedelta(seconds=6)
         eventually(lambda: service_time(billing) > wakes_at, within=SOON_SECONDS)
     live(page)
     is_right(page, trio, billing)

@@ -359,7 +359,12 @@ def test_feed_reads_the_same_after_a_reload(system: Deployment, visit: Visit, ma
         "<b>&amp;",
     )
     page = live(visit("/"))
-    user = master.create(username=fresh("fee"), email="a@example.org", first_name="Fee")
+    user = master.create(
+        username=fresh("fee"),
+        email="a@example.org",
+        first_name="Fee",
+        date_joined="2019-12-31T12:00:00Z",
+    )
     renamed = fresh("dee")
     told = [
         ({}, ["created"]),
@@ -375,7 +380,10 @@ def test_feed_reads_the_same_after_a_reload(system: Deployment, visit: Visit, ma
                 "groups \N{MINUS SIGN} <b>&amp;",
             ],
         ),
-        ({"date_joined": "2020-01-02T03:04:05Z"}, ["joining date"]),
+        (
+            {"date_joined": "2020-01-02T03:04:05Z"},
+            ["joining date 2019-12-31 → 2020-01-02"],
+        ),
         (None, ["deleted"]),
     ]
     for fields, words in told:
