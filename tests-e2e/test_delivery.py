@@ -282,5 +282,6 @@ def test_processes_stop_in_good_order(system: Deployment, everything_runs: None)
         process = system.process(name)
         system.stop(name)
         # stop() turns to force after 10 s; whoever needed that has a negative code.
-        assert process.returncode in (0, 143), f"{name} ended with {process.returncode}"
+        # uvicorn ends by the signal it was sent, once it has stopped in good order.
+        assert process.returncode in (0, 143, -15), f"{name} ended with {process.returncode}"
         print(f"{name} stopped in {time.monotonic() - start:.1f} s")

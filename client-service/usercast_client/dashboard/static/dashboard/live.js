@@ -19,6 +19,7 @@ export class Live {
   #clock;
   #onEnded;
   #onDoubt;
+  #isOver = false;
   #wasStale = false;
 
   /**
@@ -73,6 +74,7 @@ export class Live {
    * @param {unknown} error
    */
   onError(error) {
+    if (this.#isOver) return; // what was still being asked is of no interest any more
     if (!(error instanceof AccessEnded)) console.warn(error);
     else if (!this.#connection.isOpen) this.#connection.end(error.reason);
     else setTimeout(() => this.#connection.end(error.reason), REASON_COMES_WITHIN_MS);
@@ -86,6 +88,7 @@ export class Live {
   #onState(state) {
     showConnection(state);
     if (state.name !== "ended") return;
+    this.#isOver = true;
     showEnded(state.reason);
     this.#onEnded();
   }
