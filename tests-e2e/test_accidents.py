@@ -328,9 +328,7 @@ def is_over(page: Page, why: str) -> None:
     connection(page, "ended")
     eventually(lambda: seen(page)["closed"], within=SOON_SECONDS, what="a closed socket")
     assert seen(page)["closed"] == [4001]
-    # Nothing it would do later, or on waking up, opens another.
-    page.evaluate("dispatchEvent(new Event('online'))")
-    page.clock.fast_forward(60_000)
+    # Not even on waking up, when it would try at once, does it open another.
     page.evaluate("dispatchEvent(new Event('online'))")
     found = seen(page)
     assert found["opened"] == 1
@@ -349,11 +347,6 @@ def ended_after(system: Deployment, page: Page, user: dict[str, Any]) -> float:
     return ended["date"] - applied_at.timestamp() * 1000
 
 
-def timed(page: Page) -> None:
-    """Let the test move the page's timers on."""
-    page.clock.install()
-
-
 @pytest.mark.parametrize("what", ["deactivated", "deleted"])
 @pytest.mark.parametrize("path", ["/", "/me/", "/users/{id}/"])
 def test_whoever_is_dismissed_on_the_master_sees_why(
@@ -365,7 +358,7 @@ def test_whoever_is_dismissed_on_the_master_sees_why(
     path: str,
 ) -> None:
     me = new_member(is_staff=path != "/me/")
-    page = live(visit(path.format(**me.user), cookie=me.cookie, wired=timed))
+    page = live(visit(path.format(**me.user), cookie=me.cookie))
     if what == "deleted":
         master.delete(me.user["id"])
     else:
@@ -395,7 +388,7 @@ def test_page_ends_when_one_signs_out_in_another_tab(
     visit: Visit, new_member: NewMember, path: str
 ) -> None:
     me = new_member(is_staff=True)
-    page = live(visit(path, cookie=me.cookie, wired=timed))
+    page = live(visit(path, cookie=me.cookie))
     other = page.context.new_page()
     other.goto(me.login["url"] + "/me/")
     other.get_by_role("button", name="Sign out").click()
@@ -415,8 +408,8 @@ def test_page_ends_by_what_an_admin_of_the_client_does(
     login = clients["billing"].login
     at_work = cookie_of(login["url"], login)
     me = new_member(is_staff=True)
-    page = live(visit("/", cookie=me.cookie, wired=timed))
-    own = live(visit("/me/", cookie=me.cookie, wired=timed))
+    page = live(visit("/", cookie=me.cookie))
+    own = live(visit("/me/", cookie=me.cookie))
     if change == "password":
         admin = visit(f"/admin/replica/user/{me.user['id']}/password/", cookie=at_work)
         admin.locator("#id_password1").fill("from-the-admin")
@@ -448,9 +441,24 @@ def test_page_ends_when_its_session_expires(
         " WHERE session_key = %s RETURNING session_key",
         key[1],
     )
-    page = live(visit("/", cookie=me.cookie, wired=timed))
+    page = live(visit("/", cookie=me.cookie))
     is_over(page, "Your session expired.")
     again(page, me)
+
+
+def test_page_that_is_refused_before_it_is_told_still_says_why(
+    visit: Visit, master: Api, new_member: NewMember, wire: NewWire
+) -> None:
+    """A user's page asks at once for what has changed, and may be faster than the socket."""
+    me = new_member(is_staff=True)
+    path = f"/users/{me.user['id']}/"
+    wires: list[Wire] = []
+    page = live(visit(path, cookie=me.cookie, wired=lambda page: wires.append(wire(page))))
+    wires[0].hold()
+    with page.expect_response(lambda answer: path in answer.url and answer.status == 302):
+        master.delete(me.user["id"])
+    wires[0].release()
+    is_over(page, "Your account was deleted.")
 
 
 def test_page_that_was_away_when_access_ended_says_so(
