@@ -1,6 +1,5 @@
 """A client's pages, as whoever sits before them sees and uses them."""
 
-import re
 import uuid
 from typing import Any
 
@@ -9,9 +8,11 @@ from playwright.sync_api import Locator, Page, expect
 from usercast.testing import eventually
 
 #: Keeps what has gone by when a test comes to look: how sockets closed, each state of the
-#: connection, and when the last tick came. Times in ms, by the page's own clocks.
+#: connection, when the last tick came, and which rows flashed. Times in ms, by the page's clocks.
 RECORDER = """
-window.seen = { opened: 0, closed: [], states: [], texts: [], ticks: 0, tickedAt: null };
+window.seen = {
+  opened: 0, closed: [], states: [], texts: [], ticks: 0, tickedAt: null, flashed: [],
+};
 window.WebSocket = class extends WebSocket {
   constructor(...how) {
     super(...how);
@@ -38,6 +39,11 @@ addEventListener("DOMContentLoaded", () => {
     seen.ticks += 1;
     seen.tickedAt = performance.now();
   }).observe(face, { attributeFilter: ["datetime"] });
+  new MutationObserver((records) => {
+    const rows = records.map(({ target }) => target);
+    const flashed = rows.filter((row) => row.matches("tr.flashed"));
+    seen.flashed.push(...flashed.map((row) => row.dataset.id));
+  }).observe(document.body, { subtree: true, attributeFilter: ["class"] });
 });
 """
 
@@ -122,6 +128,11 @@ def marked(page: Page, user: dict[str, Any]) -> list[str]:
     )
 
 
+def flashes(page: Page, user: dict[str, Any]) -> None:
+    """Wait until the user's row has flashed, be it over or not."""
+    eventually(lambda: user["id"] in seen(page)["flashed"], within=60, what="a flash of the row")
+
+
 def fits(page: Page) -> bool:
     """Whether nothing on the page makes it scroll sideways."""
     return bool(
@@ -129,6 +140,3 @@ def fits(page: Page) -> bool:
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         )
     )
-
-
-FLASHED = re.compile(r"\bflashed\b")

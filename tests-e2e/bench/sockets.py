@@ -26,7 +26,7 @@ FULL_CORES = 0.9
 #: Files that a process has open besides its sockets.
 OTHER_FILES = 200
 #: After so long, no larger crowd is begun.
-ENOUGH_SECONDS = 130.0
+ENOUGH_SECONDS = 120.0
 DRAINS = 3
 DRAIN_USERS = 20_000
 

@@ -16,6 +16,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
+import redis
 import structlog
 from channels.layers import get_channel_layer
 
@@ -59,10 +60,9 @@ class Broadcaster:
         self._loop.close()
 
     async def _send(self, message: dict[str, Any]) -> None:
-        layer = get_channel_layer()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await layer.group_send(GROUP, message)
+                await _send_to_group(message)
         except Exception as error:  # noqa: BLE001 - a hint that is lost costs nothing but a log line
             log.warning("push_lost", reason=repr(error))
 
@@ -72,6 +72,15 @@ class Broadcaster:
             await asyncio.wait(others, timeout=SEND_SECONDS)
         layer = get_channel_layer()
         await layer.flush()
+
+
+async def _send_to_group(message: dict[str, Any]) -> None:
+    layer = get_channel_layer()
+    try:
+        await layer.group_send(GROUP, message)
+    except redis.ConnectionError:
+        # Redis was restarted since the last send, and only this one has noticed.
+        await layer.group_send(GROUP, message)
 
 
 @cache
