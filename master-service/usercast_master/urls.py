@@ -7,6 +7,3 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("usercast_master.api.urls")),
 ]
-
-admin.site.site_header = admin.site.site_title = "Usercast master"
-admin.site.index_title = "Users, and what has yet to reach the clients"

@@ -4,12 +4,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin
 
 from usercast_master.outbox.models import OutboxEntry
 
 
 @admin.register(OutboxEntry)
-class OutboxEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class OutboxEntryAdmin(ModelAdmin):
     list_display = (
         "user_id",
         "version",
