@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from usercast_master.outbox import minutes
+
 MAX_BACKOFF_SECONDS = 300.0
 
 
@@ -119,7 +121,9 @@ def _exists(condition: str) -> bool:
 
 # An entry that is locked is being changed, by a transaction that may be long: it is passed over. If
 # that commits, the entry is owed anew; if not, its lease ends, and it is sent once too often.
-_SETTLE_SENT = """
+# Beside it, the minute is told how many changes that were, and how long the slowest had waited.
+_SETTLE_SENT = f"""
+WITH settled AS (
 UPDATE outbox_entry AS entry
 SET published_version = greatest(entry.published_version, sent.version),
     published_hash = CASE
@@ -130,13 +134,22 @@ SET published_version = greatest(entry.published_version, sent.version),
     refusals = 0,
     claimed_until = nullif(entry.claimed_until, sent.lease)
 FROM (
-    SELECT sent.*
+    SELECT sent.*, free.published_version AS was_published, free.owed_since
     FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[])
         AS sent(user_id, version, content_hash, lease)
     JOIN outbox_entry AS free USING (user_id)
     FOR UPDATE OF free SKIP LOCKED
 ) AS sent
 WHERE entry.user_id = sent.user_id
+RETURNING sent.version - sent.was_published AS changes, sent.owed_since
+)
+{
+    minutes.added(
+        changes="sum(greatest(changes, 0))",
+        slowest_seconds="extract(epoch FROM clock_timestamp() - min(owed_since))",
+        source="settled HAVING count(*) > 0",
+    )
+}
 """
 
 _SETTLE_UNSENT = """

@@ -1,4 +1,7 @@
-"""The outbox: one row a user, saying how far they have changed and how far that was told."""
+"""The outbox: one row a user, saying how far they have changed and how far that was told.
+
+Beside it, a row a minute of how publishing went, for the desk.
+"""
 
 from django.db import models
 from django.db.models import F, Q
@@ -53,3 +56,23 @@ class OutboxEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} at version {self.version}"
+
+
+class Minute(models.Model):
+    """How publishing went in one minute; kept for a few days by ``outbox.minutes``."""
+
+    #: Its beginning.
+    minute = models.DateTimeField(primary_key=True)
+    #: Changes that SNS accepted; several of one user that went as one state count each.
+    changes = models.BigIntegerField(default=0, db_default=0)
+    #: The longest time from a change's commit until SNS had it, or, of one still owed, until now.
+    slowest_seconds = models.FloatField(default=0, db_default=0)
+    #: Entries that SNS refused.
+    refused = models.BigIntegerField(default=0, db_default=0)
+    #: Times that SNS could not be reached.
+    failures = models.IntegerField(default=0, db_default=0)
+    #: Why the latest of these was.
+    failure_reason = models.TextField(default="", db_default="")
+
+    class Meta:
+        db_table = "outbox_minute"

@@ -15,7 +15,8 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection
 
 from usercast.contract import STATE_FIELDS, UserChange, UserGone, UserState
-from usercast_master.outbox import topic
+from usercast.errors import PublishFailed
+from usercast_master.outbox import minutes, topic
 from usercast_master.outbox.content import content_sql
 from usercast_master.outbox.lease import (
     Claim,
@@ -73,6 +74,9 @@ def publish_pending(
             on_backlog = None
         try:
             _publish(claims, outcome, deadline=time.monotonic() + SENDING_SECONDS)
+        except PublishFailed as error:
+            minutes.failed(str(error))
+            raise
         finally:
             # Also when SNS went away midway: what it has taken is settled, the rest is freed.
             _settle_surely(outcome, claims)
@@ -148,6 +152,8 @@ def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
         report = log.error if item.for_good else log.warning
         event = "entry_parked" if item.for_good else "publish_refused"
         report(event, user_id=item.reading.claim.user_id, reason=item.reason)
+    if outcome.refused:
+        minutes.refused(len(outcome.refused))
     settle_sent([(reading.claim, reading.content_hash) for reading in outcome.sent])
     sent = {reading.claim.user_id for reading in outcome.sent}
     refused = {item.reading.claim.user_id: item for item in outcome.refused}

@@ -12,7 +12,7 @@ from django.db import Error, close_old_connections
 from usercast.errors import PublishFailed
 from usercast.lifecycle import Stop
 from usercast.postgres import listen
-from usercast_master.outbox import lease, publisher
+from usercast_master.outbox import lease, minutes, publisher
 from usercast_master.outbox.capture import CHANNEL
 from usercast_master.outbox.tasks import enqueue
 
@@ -23,12 +23,14 @@ IDLE_SECONDS = 3.0
 COALESCE_SECONDS = 0.02
 #: A change that waits so long while nobody publishes: the workers are away.
 NEGLECTED_SECONDS = 5.0
+#: How often the age of the oldest debt is noted.
+SAMPLE_SECONDS = 10.0
 
 
 def run(stop: Stop) -> None:
     """Relay until asked to stop; outlives PostgreSQL, Redis, SNS and the workers going away."""
     log.info("relay_started")
-    looked_at = time.monotonic()
+    looked_at = sampled_at = time.monotonic()
     for payloads in listen(CHANNEL, stop=stop, idle_seconds=IDLE_SECONDS):
         close_old_connections()
         try:
@@ -39,6 +41,9 @@ def run(stop: Stop) -> None:
                 if lease.is_neglected(for_seconds=NEGLECTED_SECONDS):
                     log.warning("outbox_neglected", for_seconds=NEGLECTED_SECONDS)
                     _publish_here(stop)
+            if time.monotonic() - sampled_at > SAMPLE_SECONDS:
+                sampled_at = time.monotonic()
+                minutes.sample()
         except Error as error:
             log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
         stop.wait(COALESCE_SECONDS)

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 
 from usercast.errors import PublishFailed
 from usercast_master.celery import app
-from usercast_master.outbox import audit, lease, publisher
+from usercast_master.outbox import audit, lease, minutes, publisher
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,7 @@ def enqueue() -> bool:
 
 @app.task(ignore_result=True)
 def audit_outbox() -> None:
-    """Mark the users who were changed past Django, so that the clients hear of them."""
+    """Mark the users who were changed past Django, so that the clients hear of them; tidy up."""
     close_old_connections()
     log.info("outbox_audited", marked=audit.mark())
+    minutes.trim()
