@@ -1,34 +1,82 @@
-"""The admin's desk: users as Django shows them, with the version the clients will see."""
+"""Users and groups at the desk: what they are, how far the clients know it, who changed what."""
+
+from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from usercast_master.accounts import actions, history
 from usercast_master.accounts.models import User
+from usercast_master.outbox import delivery
+from usercast_master.outbox.delivery import Delivery
+from usercast_master.transfer.actions import export_csv, export_xlsx
 
 admin.site.unregister(Group)
 
+#: What only superusers may change.
+RIGHTS = ("is_staff", "is_superuser", "user_permissions")
 
-@admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    """Groups; renaming or deleting one is a change of each of its members."""
+
+class DeliveryFilter(admin.SimpleListFilter):
+    """Users by how far the clients know them."""
+
+    title = "delivery"
+    parameter_name = "delivery"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state.value, state.label) for state in Delivery]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        value = self.value()
+        if value in Delivery.values:
+            return queryset.filter(delivery.users_in(Delivery(str(value))))
+        return queryset
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
-    """Create, rename, edit, deactivate and delete users; every change reaches the clients."""
+    """Create, rename, edit, deactivate and delete users; every change reaches the clients.
+
+    Accounts of staff are changed by superusers only: whoever may edit one could become one.
+    """
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-
-    list_display = ("username", "email", "full_name", "is_active")
-    list_filter = ("is_active", "is_staff", "groups")
+    list_display = ("username", "email", "full_name", "active", "shown_version", "shown_delivery")
+    list_filter = ("is_active", "is_staff", "groups", DeliveryFilter)
+    list_filter_submit = True
     list_per_page = 50
-    readonly_fields = ("id", "last_login", "date_joined")
+    search_help_text = "Username, name or e-mail address"
+    autocomplete_fields = ("groups",)
+    filter_horizontal = ("user_permissions",)
+    readonly_fields = ("id", "last_login", "date_joined", "shown_version", "told_delivery")
+    actions = (
+        actions.deactivate,
+        actions.activate,
+        actions.add_to_group,
+        actions.send_again,
+        export_csv,
+        export_xlsx,
+    )
+    list_before_template = "transfer/links.html"
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Person", {"fields": (("first_name", "last_name"), "email", "is_active", "groups")}),
+        ("Delivery", {"fields": (("shown_version", "told_delivery"), "id")}),
+        ("Rights at this desk", {"fields": RIGHTS, "classes": ("collapse",)}),
+        ("Dates", {"fields": (("date_joined", "last_login"),)}),
+    )
     add_fieldsets = (
         (
             None,
@@ -40,6 +88,112 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         ("Person", {"fields": ("first_name", "last_name", "email")}),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return delivery.told(super().get_queryset(request))
+
     @admin.display(description="name", ordering="last_name")
     def full_name(self, user: User) -> str:
         return user.get_full_name()
+
+    @display(description="active", boolean=True, ordering="is_active")
+    def active(self, user: User) -> bool:
+        return user.is_active
+
+    @admin.display(description="version")
+    def shown_version(self, user: Any) -> str:
+        """What the clients have, and in parentheses what they do not have yet."""
+        return delivery.versions(user) if user.version else "none"
+
+    @display(
+        description="delivery",
+        label={
+            Delivery.DELIVERED: "success",
+            Delivery.ON_ITS_WAY: "info",
+            Delivery.WAITING: "warning",
+            Delivery.PARKED: "danger",
+            Delivery.LOCAL: None,
+        },
+    )
+    def shown_delivery(self, user: Any) -> tuple[Delivery, str]:
+        state = delivery.state_of(user)
+        return state, state.label
+
+    @admin.display(description="delivery")
+    def told_delivery(self, user: Any) -> str:
+        return str(delivery.state_of(user).label)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if request.user.is_superuser else (*fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_change_permission(request, obj) and _may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Who has acted at the desk stays: the log's lines would go with them."""
+        deletable, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        users = User.objects.filter(pk__in=[user.pk for user in objs])
+        actors = users.filter(pk__in=LogEntry.objects.values("user")).order_by("username")
+        kept = [f"{user}: has changed users here; deactivate instead" for user in actors[:10]]
+        return deletable, counts, lacking, [*protected, *kept]
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        if any(not _may_touch(request, user) for user in queryset):
+            raise PermissionDenied
+        super().delete_queryset(request, queryset)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if request.method != "POST":
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        watched = {object_id} if object_id and history.is_id(object_id) else set()
+        with history.recorded(watched, by=request.user, via="the desk") as seen:
+            request.watched = seen  # type: ignore[attr-defined]
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def log_addition(self, request: HttpRequest, obj: User, message: Any) -> None:  # type: ignore[override]
+        request.watched.add(obj.pk)  # type: ignore[attr-defined]
+
+    def construct_change_message(  # type: ignore[override]
+        self,
+        request: HttpRequest,
+        form: Any,
+        formsets: Any,
+        add: bool = False,  # noqa: FBT002
+    ) -> str:
+        """What the history does not say from what to what: rights that are not its fields."""
+        return "".join(f"Changed {name}." for name in form.changed_data if name in RIGHTS[2:])
+
+    def log_change(self, request: HttpRequest, obj: User, message: Any) -> None:  # type: ignore[override]
+        if message:
+            super().log_change(request, obj, message)
+
+
+def _may_touch(request: HttpRequest, user: User | None) -> bool:
+    return request.user.is_superuser or user is None or not (user.is_staff or user.is_superuser)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    """Groups; renaming or deleting one is a change of each of its members."""
+
+    list_display = ("name", "members")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        return super().get_queryset(request).annotate(member_count=Count("user"))
+
+    @admin.display(description="members", ordering="member_count")
+    def members(self, group: Any) -> str:
+        return format_html(
+            '<a href="../../accounts/user/?groups__id__exact={}">{}</a>',
+            group.pk,
+            f"{group.member_count:,}",
+        )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import transaction
@@ -33,12 +34,14 @@ FIELDS = {
 _NAMES_LENGTH = 200
 
 Known = dict[UUID, dict[str, Any]]
+#: A request's user; whoever is anonymous records nothing.
+Actor = AbstractBaseUser | AnonymousUser
 
 
 @contextmanager
 def recorded(
-    user_ids: Collection[UUID], *, by: AbstractBaseUser | None, via: str
-) -> Iterator[set[UUID]]:
+    user_ids: Collection[UUID | str], *, by: Actor | None, via: str
+) -> Iterator[set[UUID | str]]:
     """Log what the block does to these users, in one transaction with it.
 
     Yields the ids as a set; those of users the block creates are added to it. A fixed number of
@@ -49,13 +52,21 @@ def recorded(
         via: by which way, for the reader: ``API``, ``import of staff.csv``.
     """
     watched = set(user_ids)
-    if by is None:
+    if by is None or by.is_anonymous:
         yield watched
         return
     with transaction.atomic():
         before = _look(watched)
         yield watched
         _write(before, _look(watched), by=by, via=via)
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a user's id as addresses have it."""
+    try:
+        return bool(UUID(text))
+    except ValueError:
+        return False
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -67,7 +78,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     )
 
 
-def _look(user_ids: Collection[UUID]) -> Known:
+def _look(user_ids: Collection[UUID | str]) -> Known:
     """The users as they are, as far as they exist."""
     rows = (
         User._base_manager.filter(pk__in=user_ids)
@@ -81,7 +92,7 @@ def _look(user_ids: Collection[UUID]) -> Known:
     return {row["pk"]: row for row in rows}
 
 
-def _write(before: Known, after: Known, *, by: AbstractBaseUser, via: str) -> None:
+def _write(before: Known, after: Known, *, by: Actor, via: str) -> None:
     kind = ContentType.objects.get_for_model(User)
     lines = []
     for pk in before.keys() | after.keys():
@@ -91,7 +102,7 @@ def _write(before: Known, after: Known, *, by: AbstractBaseUser, via: str) -> No
         flag, text = _described(old, new)
         lines.append(
             LogEntry(
-                user_id=by.pk,
+                user_id=str(by.pk),
                 content_type=kind,
                 object_id=str(pk),
                 object_repr=(new or old or {})["username"][:_NAMES_LENGTH],
