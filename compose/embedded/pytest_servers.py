@@ -46,6 +46,7 @@ def _provide(config: pytest.Config) -> None:
             "REDIS_URL": f"{servers.valkey.url}/0",
             "SECRET_KEY": "only-for-tests",
             "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
+            "HTTPS": "false",
             "ALLOWED_ORIGINS": "http://testserver",
             "USERCAST_CLIENT": "billing",
             **aws_variables(servers.localstack.url),

@@ -30,6 +30,7 @@ _FOREIGN_PREFIXES = (
 )
 _FOREIGN_NAMES = {
     *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "PORT", "ALLOWED_HOSTS"),
+    *("HTTPS", "HSTS_SECONDS", "TRUSTED_PROXIES"),
     # Uvicorn would run so many processes.
     "WEB_CONCURRENCY",
 }
@@ -104,10 +105,12 @@ class Service:
             "REDIS_URL": self.redis_url,
             "SECRET_KEY": self.secrets.secret_key,
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
+            "HTTPS": "false",  # Nothing leaves the loopback interface.
             **aws_variables(self.aws_url),
         }
         if self.is_master:
-            return common
+            # One token makes all the traffic of demo, tests and benchmarks.
+            return {**common, "API_READ_RATE": "1000000/min", "API_WRITE_RATE": "1000000/min"}
         origins = f"{self.url},http://localhost:{self.port}"
         return {**common, "USERCAST_CLIENT": self.name, "ALLOWED_ORIGINS": origins}
 

@@ -74,13 +74,13 @@ class Master:
         self._http.delete(f"{user['id']}/").raise_for_status()
 
     def _pages(self) -> Iterator[User]:
-        page = 1
+        address = ""
         while True:
-            answer = self._http.get("", params={"page": page}).raise_for_status().json()
+            answer = self._http.get(address).raise_for_status().json()
             yield from answer["results"]
             if not answer["next"]:
                 return
-            page += 1
+            address = answer["next"]
 
     def _send(self, method: str, path: str, fields: User) -> User:
         answer: User = self._http.request(method, path, json=fields).raise_for_status().json()

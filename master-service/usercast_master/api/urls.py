@@ -1,19 +1,21 @@
-from django.contrib.admin.views.decorators import staff_member_required
-from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from django.contrib import admin
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
 
-from usercast_master.api.views import UserViewSet
+from usercast_master.api.permissions import MayCall
+from usercast_master.api.views import GroupViewSet, OutboxStatusView, UnknownView, UserViewSet
 
 router = SimpleRouter()
 router.register("users", UserViewSet, basename="user")
+router.register("groups", GroupViewSet, basename="group")
+
+docs = SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="api/docs.html")
 
 urlpatterns = [
     path("v1/", include(router.urls)),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path(
-        "docs/",
-        staff_member_required(SpectacularSwaggerView.as_view(url_name="schema")),
-        name="api-docs",
-    ),
+    path("v1/outbox/status/", OutboxStatusView.as_view(), name="outbox-status"),
+    path("schema/", SpectacularAPIView.as_view(permission_classes=[MayCall]), name="schema"),
+    path("docs/", admin.site.admin_view(docs), name="api-docs"),
+    re_path(r"^", UnknownView.as_view()),
 ]

@@ -1,8 +1,8 @@
 """Minutes: how publishing went, one row a minute, for the desk's start page.
 
 What was sent is added by the statement that settles it (``outbox.lease``), failures by who
-publishes; and the relay looks now and then how old the oldest debt is, so that an outage shows while
-it lasts.
+publishes; and the relay looks now and then how old the oldest debt is, so that an outage
+shows while it lasts.
 """
 
 from datetime import datetime, timedelta
@@ -85,6 +85,6 @@ def trim() -> None:
     Minute.objects.filter(minute__lt=Now() - timedelta(days=KEEP_DAYS)).delete()
 
 
-def _add(statement: str, parameters: list[object]) -> None:
+def _add(statement: str, parameters: list[int | str]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)

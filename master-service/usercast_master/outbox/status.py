@@ -5,11 +5,13 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Least, Now
 
-from usercast_master.outbox.capture import Priority
+from usercast import postgres
+from usercast_master.outbox import audit
+from usercast_master.outbox.capture import CHANNEL, Priority
 from usercast_master.outbox.models import OutboxEntry
 
 
@@ -68,12 +70,16 @@ def republish(*, user_ids: Collection[UUID] | None = None, since: datetime | Non
         entries = entries.filter(user_id__in=user_ids)
     if since is not None:
         entries = entries.filter(changed_at__gte=since)
-    return entries.update(
-        published_version=Least(F("published_version"), F("version") - 1),
-        owed_since=Now(),
-        priority=Priority.BULK,
-        attempts=0,
-        refusals=0,
-        claimed_until=None,
-        parked_reason="",
-    )
+    with transaction.atomic():
+        audit.mark()
+        count = entries.update(
+            published_version=Least(F("published_version"), F("version") - 1),
+            owed_since=Now(),
+            priority=Priority.BULK,
+            attempts=0,
+            refusals=0,
+            claimed_until=None,
+            parked_reason="",
+        )
+        postgres.notify(CHANNEL)
+    return count

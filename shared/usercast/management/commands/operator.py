@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
-from knox.models import AuthToken
+from knox.models import get_token_model
 
 
 class Command(BaseCommand):
@@ -33,6 +33,10 @@ class Command(BaseCommand):
         user.is_active = user.is_staff = user.is_superuser = True
         user.set_password(password)
         user.save()
-        AuthToken.objects.filter(user=user).delete()
-        _, token = AuthToken.objects.create(user, expiry=None)
+        tokens = get_token_model()
+        # A service's own token model says what else its operator's token is.
+        of_operator = getattr(tokens, "OPERATOR", {})
+        named = {"name": of_operator["name"]} if of_operator else {}
+        tokens.objects.filter(user=user, **named).delete()
+        _, token = tokens.objects.create(user, expiry=None, **of_operator)
         self.stdout.write(json.dumps({"username": options["username"], "api_token": token}))

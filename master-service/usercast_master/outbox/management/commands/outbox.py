@@ -5,14 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from usercast import postgres
 from usercast_master.accounts.models import User
 from usercast_master.outbox import audit, status
-from usercast_master.outbox.capture import CHANNEL
 
 
 class Command(BaseCommand):
@@ -65,10 +62,7 @@ class Command(BaseCommand):
 
     def _republish(self, options: dict[str, Any]) -> None:
         users = [_user_id(text) for text in options["user"]] if options["user"] else None
-        with transaction.atomic():
-            audit.mark()
-            count = status.republish(user_ids=users, since=options["since"])
-            postgres.notify(CHANNEL)
+        count = status.republish(user_ids=users, since=options["since"])
         self.stdout.write(f"{count} users will be sent again")
 
 

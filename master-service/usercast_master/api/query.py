@@ -1,0 +1,61 @@
+"""The list's query: which users, in which order, from where on."""
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from rest_framework import serializers
+
+from usercast_master.accounts.models import User
+from usercast_master.api import paging
+from usercast_master.api.problems import InvalidParameters
+from usercast_master.api.serializers import Flag, Strict
+from usercast_master.outbox.models import OutboxEntry
+
+SEARCHED = ("username", "email", "first_name", "last_name")
+
+
+class UserQuery(Strict):
+    """What the list of users can be asked for. Unknown names are refused, not passed over."""
+
+    is_active = Flag(required=False)
+    group = serializers.CharField(required=False, max_length=150, help_text="Name of a group.")
+    username = serializers.CharField(required=False, max_length=150, help_text="Exactly.")
+    email = serializers.CharField(required=False, max_length=254, help_text="Exactly.")
+    changed_since = serializers.DateTimeField(
+        required=False, help_text="Users with a version of that moment or later."
+    )
+    search = serializers.CharField(
+        required=False,
+        max_length=150,
+        help_text="Words, each of which is part of the username, the address or a name.",
+    )
+    ordering = serializers.ChoiceField(paging.ORDERINGS, default="username")
+    cursor = serializers.CharField(
+        required=False, max_length=2000, help_text="Taken from `next` of the page before."
+    )
+    page_size = serializers.IntegerField(default=100, min_value=1, max_value=1000)
+
+
+def asked(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The query's values.
+
+    Raises:
+        InvalidParameters: a name is unknown or a value does not fit.
+    """
+    query = UserQuery(data=parameters)
+    if not query.is_valid():
+        raise InvalidParameters(query.errors)
+    return dict(query.validated_data)
+
+
+def chosen(users: QuerySet[User], asked_for: dict[str, Any]) -> QuerySet[User]:
+    """Those of the users whom the query's filters choose."""
+    names = {"is_active": "is_active", "group": "groups__name"}
+    names |= {"username": "username", "email": "email"}
+    condition = Q(**{names[name]: asked_for[name] for name in names.keys() & asked_for.keys()})
+    if "changed_since" in asked_for:
+        entries = OutboxEntry.objects.filter(changed_at__gte=asked_for["changed_since"])
+        condition &= Q(pk__in=entries.values("user_id"))
+    for word in asked_for.get("search", "").split():
+        condition &= Q(*((f"{name}__icontains", word) for name in SEARCHED), _connector=Q.OR)
+    return users.filter(condition)
