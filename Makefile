@@ -21,6 +21,9 @@ INSTALLED := $(PACKAGES) compose
 TOOL_ENV := DATABASE_URL=postgres://nobody@127.0.0.1/none REDIS_URL=redis://127.0.0.1/0 \
 	SECRET_KEY=for-tools-only ALLOWED_ORIGINS=http://127.0.0.1 USERCAST_CLIENT=tools \
 	USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users AWS_DEFAULT_REGION=eu-west-1
+# Settings of production, as far as Django's deployment checks look at them.
+DEPLOY_ENV := $(TOOL_ENV) ALLOWED_HOSTS=usercast.example \
+	SECRET_KEY=for-deployment-checks-only-0123456789-abcdefghijklmnopqrstuvwxyz
 
 .PHONY: help
 help: ## List the targets
@@ -63,6 +66,8 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 	yamllint --strict infra .pre-commit-config.yaml
 	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd client-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
+	cd master-service && env $(DEPLOY_ENV) python -W ignore manage.py check --deploy --fail-level WARNING
+	cd client-service && env $(DEPLOY_ENV) python -W ignore manage.py check --deploy --fail-level WARNING
 
 .PHONY: format
 format: $(VENV)/.ready ## Rewrite code and templates in the project's format

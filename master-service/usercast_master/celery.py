@@ -1,4 +1,4 @@
-"""The master's Celery application; its tasks publish the outbox and audit it."""
+"""The master's Celery application; its tasks are each app's own, in tasks.py."""
 
 import gc
 from typing import Any
@@ -12,7 +12,7 @@ startup.configure("usercast_master.settings")
 
 app = Celery("usercast_master")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["usercast_master.outbox"])
+app.autodiscover_tasks()
 
 
 @worker_init.connect

@@ -1,10 +1,16 @@
 """The master's settings; everything that differs between places comes from the environment."""
 
 import logging
+from datetime import timedelta
 
 from celery.schedules import crontab
+from django.templatetags.static import static
+from environs import validate
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from usercast.env import Environment
+from usercast.https import https_settings
 from usercast.logging import logging_config
 
 env = Environment()
@@ -13,6 +19,8 @@ SECRET_KEY = env.str("SECRET_KEY")
 DEBUG = env.bool("DEBUG", False)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+https = https_settings(env)
+globals().update(https)
 
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN")
 #: Staff and superusers stay on the master unless this is set.
@@ -21,7 +29,10 @@ USERCAST_REPLICATE_STAFF = env.bool("USERCAST_REPLICATE_STAFF", False)
 INSTALLED_APPS = [
     "usercast_master.accounts",
     "usercast_master.outbox",
+    "usercast_master.clients",
+    "usercast_master.transfer",
     "usercast_master.api",
+    "usercast_master.signin",
     "usercast_master.desk",
     "usercast",
     "unfold.apps.BasicAppConfig",
@@ -35,7 +46,11 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django.contrib.humanize",
     "csp",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "rest_framework",
     "knox",
     "django_filters",
@@ -51,8 +66,11 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "usercast_master.signin.middleware.require_second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "usercast_master.urls"
@@ -81,15 +99,39 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
+#: Each user's last passwords, the current one included, are not taken again.
+USERCAST_PASSWORDS_REMEMBERED = env.int(
+    "USERCAST_PASSWORDS_REMEMBERED", 10, validate=validate.Range(min=1)
+)
+_VALIDATORS = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": f"{_VALIDATORS}.UserAttributeSimilarityValidator"},
+    {"NAME": f"{_VALIDATORS}.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": f"{_VALIDATORS}.CommonPasswordValidator"},
+    {"NAME": f"{_VALIDATORS}.NumericPasswordValidator"},
+    {
+        "NAME": "usercast_master.accounts.passwords.DontRepeatValidator",
+        "OPTIONS": {"remembered": USERCAST_PASSWORDS_REMEMBERED},
+    },
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# In the database: sign-in is throttled with Redis away, too. docs/accounts.md says why so.
+AXES_HANDLER = "usercast_master.signin.lockout.LockoutHandler"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_CALLABLE = "usercast_master.signin.lockout.locked_out"
+AXES_CLIENT_IP_CALLABLE = "usercast.https.client_address"
+AXES_ENABLE_ADMIN = False  # signin.admin has pages of its own.
+AXES_VERBOSE = False
+#: Staff give a code of an authenticator app after their password. docs/accounts.md
+USERCAST_SECOND_FACTOR = env.bool("USERCAST_SECOND_FACTOR", False)
+OTP_TOTP_ISSUER = "Usercast"
 SESSION_COOKIE_NAME = "usercast_master_session"
 CSRF_COOKIE_NAME = "usercast_master_csrf"
 
@@ -114,35 +156,69 @@ CONTENT_SECURITY_POLICY = {
 }
 
 LOGGING = logging_config(env.log_level("LOG_LEVEL", logging.INFO))
+# Its lines name people's browsers; signin.lockout logs what counts.
+LOGGING["loggers"]["axes"] = {"level": "ERROR"}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "usercast_master.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_PERMISSION_CLASSES": ["usercast_master.api.permissions.MayCall"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_FILTER_BACKENDS": [
-        "django_filters.rest_framework.DjangoFilterBackend",
-        "rest_framework.filters.SearchFilter",
-    ],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PARSER_CLASSES": ["usercast_master.api.parsing.StrictJSONParser"],
+    "DEFAULT_THROTTLE_CLASSES": ["usercast_master.api.throttling.CallerThrottle"],
+    "DEFAULT_SCHEMA_CLASS": "usercast_master.api.schema.ApiSchema",
+    "EXCEPTION_HANDLER": "usercast_master.api.problems.handle",
+    "NUM_PROXIES": https["TRUSTED_PROXIES"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"TOKEN_TTL": None}
+#: Requests of one caller: ``<count>/<sec|min|hour|day>``.
+API_RATES = {
+    kind: env.str(
+        f"API_{kind.upper()}_RATE",
+        rate,
+        validate=validate.Regexp(r"^[1-9]\d*/(s|sec|min|hour|day)$"),
+    )
+    for kind, rate in (("read", "6000/min"), ("write", "1200/min"))
+}
+KNOX_TOKEN_MODEL = "master_api.ApiToken"  # noqa: S105 - a model
+# Its first migration depends on the token's model, which databases in use do not have yet.
+MIGRATION_MODULES = {"knox": None}
+REST_KNOX = {"TOKEN_TTL": timedelta(days=90), "TOKEN_PREFIX": "ucm_"}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "throttle": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": env.redis_url("REDIS_URL"),
+        "KEY_PREFIX": "throttle",
+        # A request must not wait for a Redis that is away.
+        "OPTIONS": {
+            "socket_connect_timeout": 0.25,
+            "socket_timeout": 0.25,
+            "retry": Retry(NoBackoff(), 0),
+        },
+    },
+}
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Usercast master",
     "DESCRIPTION": "The organisation's users. Every change reaches each client within a moment.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_AUTHENTICATION": ["rest_framework.authentication.SessionAuthentication"],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "TAGS": [
+        {"name": "users", "description": "The replicated users; staff are the admin's."},
+        {"name": "groups", "description": "Groups, which users name."},
+        {"name": "outbox", "description": "What has yet to reach the clients."},
+    ],
+    "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 CELERY_BROKER_URL = env.redis_url("REDIS_URL")
+CELERY_IMPORTS = ["usercast_master.api.tasks"]
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -166,8 +242,59 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10},
     },
+    "clients": {
+        "task": "usercast_master.clients.tasks.look",
+        "schedule": 15.0,
+        "options": {"expires": 10},
+    },
+    "imports": {
+        "task": "usercast_master.transfer.tasks.work_on_imports",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
+    "trim-imports": {
+        "task": "usercast_master.transfer.tasks.trim_imports",
+        "schedule": crontab(hour="3", minute="47"),
+    },
+    "answers": {
+        "task": "usercast_master.api.tasks.trim_answers",
+        "schedule": 3600.0,
+    },
     "audit": {
         "task": "usercast_master.outbox.tasks.audit_outbox",
         "schedule": crontab(hour="3", minute="17"),  # A quiet hour, by UTC.
     },
+    "trim-sign-ins": {
+        "task": "usercast_master.signin.tasks.trim_sign_ins",
+        "schedule": crontab(hour="3", minute="27"),
+    },
+}
+
+UNFOLD = {
+    "SITE_TITLE": "Usercast master",
+    "SITE_HEADER": "Usercast",
+    "SITE_SUBHEADER": "the master's desk",
+    "SITE_URL": None,
+    "SITE_ICON": lambda _request: static("desk/icon.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("desk/icon.svg")}
+    ],
+    "STYLES": [lambda _request: static("desk/desk.css")],
+    "BORDER_RADIUS": "8px",
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 266)",
+            "100": "oklch(93.5% .03 266)",
+            "200": "oklch(88% .06 266)",
+            "300": "oklch(81% .1 266)",
+            "400": "oklch(74% .13 266)",
+            "500": "oklch(62% .18 266)",
+            "600": "oklch(49% .18 266)",
+            "700": "oklch(43% .16 266)",
+            "800": "oklch(37% .13 266)",
+            "900": "oklch(31% .1 266)",
+            "950": "oklch(23% .07 266)",
+        },
+    },
+    "SIDEBAR": {"show_search": False, "navigation": "usercast_master.desk.navigation.sections"},
 }

@@ -7,3 +7,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("usercast_master.api.urls")),
 ]
+
+handler400 = "usercast_master.api.problems.bad_request"
+handler500 = "usercast_master.api.problems.server_error"
