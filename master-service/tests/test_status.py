@@ -111,6 +111,15 @@ def test_republish_sends_what_changed_past_django_under_a_new_version(three: Del
     assert {c.data.username: c.version for c in changes} == {"ann": 2, "bob": 1, "cem": 1}
 
 
+def test_republish_of_some_looks_at_these_only(three: Deliveries) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE accounts_user SET last_name = 'Smith'")
+    call_command("outbox", "republish", "--user", "ann")
+    publisher.publish_pending()
+    changes = [change for _, changes in three() for change in changes]
+    assert {c.data.username: c.version for c in changes} == {"ann": 2}
+
+
 def test_republish_frees_what_is_parked_or_waits(three: Deliveries) -> None:
     User.objects.update(first_name="X")
     entries = OutboxEntry.objects

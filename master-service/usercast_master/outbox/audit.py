@@ -5,7 +5,9 @@ The content hash of what SNS accepted is in each entry, so one statement over tw
 slipped by. What is owed anyway is left alone. Run by hand (``manage.py outbox audit``) and nightly.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -33,8 +35,8 @@ SELECT coalesce(content.id, entry.user_id) AS user_id,
        content.id IS NULL AS deleted,
        CASE WHEN content.is_active THEN {bulk} ELSE {urgent} END AS priority,
        entry.published_hash IS NULL AS missing
-FROM ({content}) AS content
-FULL JOIN outbox_entry AS entry ON entry.user_id = content.id
+FROM (SELECT * FROM ({content}) AS users WHERE {users}) AS content
+FULL JOIN (SELECT * FROM outbox_entry WHERE {entries}) AS entry ON entry.user_id = content.id
 WHERE entry.user_id IS NULL
    OR (entry.version = entry.published_version
        AND entry.published_hash IS DISTINCT FROM content.content_hash)
@@ -53,13 +55,25 @@ def find() -> Drift:
         return Drift(*cursor.fetchone())
 
 
-def mark() -> int:
-    """Mark the users who differ, so that they are published; returns how many."""
+def mark(user_ids: Collection[UUID] | None = None) -> int:
+    """Mark the users who differ, so that they are published; returns how many.
+
+    Args:
+        user_ids: look at these only, which costs as much as they are many; None: at all.
+    """
     with transaction.atomic():
-        return capture.mark(_drift_sql())
+        if user_ids is None:
+            return capture.mark(_drift_sql())
+        ids = [str(user_id) for user_id in user_ids]
+        return capture.mark(_drift_sql("{} = ANY(%(ids)s::uuid[])"), ids=ids)
 
 
-def _drift_sql() -> str:
+def _drift_sql(condition: str = "true") -> str:
+    """Drift among those whose id, put into the condition, fits it."""
     return _DRIFT.format(
-        content=content_sql(), bulk=Priority.BULK.value, urgent=Priority.URGENT.value
+        content=content_sql(),
+        bulk=Priority.BULK.value,
+        urgent=Priority.URGENT.value,
+        users=condition.format("id"),
+        entries=condition.format("user_id"),
     )

@@ -71,7 +71,7 @@ def republish(*, user_ids: Collection[UUID] | None = None, since: datetime | Non
     if since is not None:
         entries = entries.filter(changed_at__gte=since)
     with transaction.atomic():
-        audit.mark()
+        audit.mark(user_ids)
         count = entries.update(
             published_version=Least(F("published_version"), F("version") - 1),
             owed_since=Now(),
