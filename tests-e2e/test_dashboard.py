@@ -222,7 +222,7 @@ def test_what_an_admin_does_shows_on_both_dashboards(
     for page in pages:
         expect(page.locator("#rows > tr")).to_contain_text("Inactive")
 
-    admin.get_by_role("link", name="Delete", exact=True).click()
+    admin.get_by_role("link", name="Delete user").click()
     admin.get_by_role("button", name=re.compile("^Yes")).click()
     for page in pages:
         expect(page.locator("#rows > tr .gone")).to_have_text("deleted")

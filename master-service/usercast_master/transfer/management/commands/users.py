@@ -1,10 +1,11 @@
+import shutil
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from usercast.lifecycle import Stop
 from usercast_master.accounts.models import User
@@ -83,17 +84,25 @@ class Command(BaseCommand):
         return STOPPED
 
     def _export(self, *, file: Path, search: str, **options: Any) -> int:
-        if file.suffix.lower() not in (".csv", ".xlsx"):
-            raise CommandError("The file's name must end in .csv or .xlsx.", returncode=UNUSABLE)
         users = User.objects.filter(_matches(search))
-        if file.suffix.lower() == ".csv":
-            with file.open("w", encoding="utf-8", newline="") as target:
-                target.writelines(exporting.to_csv(users))
-        else:
-            with exporting.to_xlsx(users) as source:
-                file.write_bytes(source.read())
+        try:
+            _write(users, file)
+        except OSError as error:
+            raise CommandError(str(error), returncode=UNUSABLE) from None
         self.stdout.write(f"{users.count():,} users: {file}")
         return ALL_TAKEN
+
+
+def _write(users: QuerySet[User], file: Path) -> None:
+    match file.suffix.lower():
+        case ".csv":
+            with file.open("w", encoding="utf-8", newline="") as target:
+                target.writelines(exporting.to_csv(users))
+        case ".xlsx":
+            with exporting.to_xlsx(users) as source, file.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        case _:
+            raise CommandError("The file's name must end in .csv or .xlsx.", returncode=UNUSABLE)
 
 
 def _add_import_arguments(parser: ArgumentParser) -> None:
