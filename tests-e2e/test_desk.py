@@ -161,14 +161,24 @@ def test_file_is_checked_then_imported(
 
 
 def test_documentation_calls_the_api(
-    desk: Callable[..., Page], people: list[dict[str, Any]]
+    desk: Callable[..., Page], people: list[dict[str, Any]], master: Api
 ) -> None:
+    """As who is signed in, without a token; to write too."""
     page = desk("/api/docs/")
-    page.locator("#operations-users-users_list .opblock-summary-control").click()
-    page.get_by_role("button", name="Try it out").click()
-    page.get_by_placeholder("search").fill(people[0]["username"])
-    page.get_by_role("button", name="Execute").click()
-    expect(page.locator(".live-responses-table")).to_contain_text(people[0]["id"])
+    found = page.locator("#operations-users-users_list")
+    found.locator(".opblock-summary-control").click()
+    found.get_by_role("button", name="Try it out").click()
+    found.get_by_placeholder("search").fill(people[0]["username"])
+    found.get_by_role("button", name="Execute").click()
+    expect(found.locator(".live-responses-table")).to_contain_text(people[0]["id"])
+    name = fresh("docs")
+    created = page.locator("#operations-users-users_create")
+    created.locator(".opblock-summary-control").click()
+    created.get_by_role("button", name="Try it out").click()
+    created.locator("textarea").fill(f'{{"username": "{name}"}}')
+    created.get_by_role("button", name="Execute").click()
+    expect(created.locator(".live-responses-table")).to_contain_text("201")
+    assert len(master.search(name)) == 1
 
 
 def test_token_is_shown_once_and_works(desk: Callable[..., Page], master: Api) -> None:

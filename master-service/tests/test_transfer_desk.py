@@ -72,10 +72,8 @@ def test_corrected_report_can_be_imported(desk: Client) -> None:
     report = body(desk.get(f"{IMPORTS}{found.pk}/errors.csv"))
     assert "'=bob,'@Bob," in report
     again = work(received(csv_file(report.replace("broken", "b@x.org").replace("'=bob", "bob"))))
-    assert (counts(again), again.preview[0]["changes"][0]) == (
-        (1, 0, 0, 0),
-        ["first_name", "", "@Bob"],
-    )
+    assert counts(again) == (1, 0, 0, 0)
+    assert ["first_name", "", "@Bob"] in again.preview[0]["changes"]
 
 
 @pytest.mark.parametrize(

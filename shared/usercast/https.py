@@ -32,8 +32,6 @@ def https_settings(env: Environment) -> dict[str, Any]:
         "TRUSTED_PROXIES": proxies,
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https") if proxies else None,
         "SECURE_SSL_REDIRECT": wanted,
-        # Whoever looks after a container asks it over HTTP, from within.
-        "SECURE_REDIRECT_EXEMPT": [r"^health/"],
         "SECURE_HSTS_SECONDS": hsts_seconds if wanted else 0,
         "SECURE_HSTS_INCLUDE_SUBDOMAINS": wanted,
         "SECURE_HSTS_PRELOAD": wanted,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from embedded.screenshots import accidents, dashboard, person, propagation
+from embedded.screenshots import accidents, dashboard, desk, person, propagation
 from embedded.screenshots.looks import chromium
 from embedded.screenshots.stage import PAGE_SECONDS, Stage
 from embedded.screenshots.system import running_system
@@ -30,6 +30,10 @@ WITH_USERS: tuple[Callable[[Stage], None], ...] = (
     accidents.take_reconnecting,
     accidents.take_stale,
     accidents.take_ended,
+    desk.take_glance,
+    desk.take_users,
+    desk.take_import,
+    desk.take_documentation,
     dashboard.take_import,
 )
 

@@ -55,4 +55,5 @@ def _change(stage: Stage, user: User, fields: User, pages: Pages, word: str) -> 
 
 def member(stage: Stage, user: User) -> Login:
     """The login of a replicated user, who has a password on the client from now on."""
-    return stage.deployment.create_member(CLIENT, user["username"])
+    login = stage.deployment.create_member(CLIENT, user["username"])
+    return {**login, "url": stage.staff["url"]}

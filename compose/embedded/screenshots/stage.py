@@ -23,7 +23,7 @@ Pages = dict[Look, Page]
 
 
 class Stage:
-    """Opens pages of the client, in several looks at once, and keeps the pictures taken of them."""
+    """Opens pages in several looks at once, and keeps the pictures taken of them."""
 
     def __init__(self, deployment: Deployment, browser: Browser) -> None:
         self.deployment = deployment
@@ -41,9 +41,10 @@ class Stage:
     def pages(
         self, path: str, *, login: Login | None, chosen: Sequence[Look] = looks.ALL
     ) -> Iterator[Pages]:
-        """The client's page at ``path``, open in each of the looks until the block ends.
+        """A page, open in each of the looks until the block ends.
 
         Args:
+            path: of the service to which the login belongs, without one of the client.
             login: who looks; None for nobody.
         """
         session = None if login is None else self._session(login)
@@ -55,7 +56,7 @@ class Stage:
                 # In charge of the page's timers, to stop them for a picture.
                 context.clock.install()
                 opened[look] = context.new_page()
-                opened[look].goto(self.staff["url"] + path)
+                opened[look].goto((login or self.staff)["url"] + path)
             yield opened
         finally:
             for page in opened.values():
@@ -70,10 +71,13 @@ class Stage:
 
     def _session(self, login: Login) -> Any:
         if login["username"] not in self._sessions:
-            with self.pages("/login/", login=None, chosen=looks.TWO[:1]) as pages:
-                (page,) = pages.values()
-                sign_in(page, login, button="Sign in")
-                self._sessions[login["username"]] = page.context.storage_state()
+            context = self.browser.new_context()
+            page = context.new_page()
+            is_master = login["url"] == self.admin["url"]
+            page.goto(login["url"] + ("/admin/login/" if is_master else "/login/"))
+            sign_in(page, login, button="Log in" if is_master else "Sign in")
+            self._sessions[login["username"]] = context.storage_state()
+            context.close()
         return self._sessions[login["username"]]
 
 

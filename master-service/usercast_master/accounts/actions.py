@@ -1,6 +1,5 @@
 """What can be done to many users at once; each does what it can and says whom it left."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -8,16 +7,14 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelect2Widget
 
-from usercast_master.accounts import history
+from usercast_master.accounts import history, rights
 from usercast_master.accounts.models import User
 from usercast_master.outbox import capture, status
-
-STAFF = Q(is_staff=True) | Q(is_superuser=True)
 
 
 @admin.action(description="Deactivate", permissions=["change"])
@@ -41,7 +38,7 @@ def _set_active(request: HttpRequest, users: QuerySet[User], *, is_active: bool)
     _say(request, count, "activated" if is_active else "deactivated")
 
 
-@admin.action(description="Send again to the clients", permissions=["change"])
+@admin.action(description="Send again to the clients", permissions=["retry"])
 def send_again(desk: Any, request: HttpRequest, users: QuerySet[User]) -> None:
     """Publish them once more; for what is parked too."""
     count = status.republish(user_ids=list(users.order_by().values_list("pk", flat=True)))
@@ -74,33 +71,31 @@ def add_to_group(desk: Any, request: HttpRequest, users: QuerySet[User]) -> Temp
         }
         return TemplateResponse(request, "desk/add_to_group.html", context)
     group = form.cleaned_data["group"]
-    with transaction.atomic():
-        chosen = _touchable(request, users).exclude(groups=group)
-        count = _join(request, group, chosen.order_by().values_list("pk", flat=True))
+    count = _join(request, group, _touchable(request, users))
     _say(request, count, f"added to {group.name}")
     return None
 
 
-def _join(request: HttpRequest, group: Group, user_ids: Iterable[Any]) -> int:
-    ids = list(user_ids)
+def _join(request: HttpRequest, group: Group, users: QuerySet[User]) -> int:
     through = User.groups.through
-    with history.recorded(ids, by=request.user, via="the desk"):
-        through._base_manager.bulk_create(
-            [through(user_id=pk, group_id=group.pk) for pk in ids], batch_size=5000
-        )
-        # The memberships' table sends no signals of bulk writes.
-        capture.mark_changed(ids, capture.Priority.BULK)
+    with transaction.atomic():
+        # Before the members, as everywhere; and nobody else lets them in meanwhile.
+        Group.objects.select_for_update().get(pk=group.pk)
+        joining = users.exclude(groups=group).order_by()
+        ids = list(joining.values_list("pk", flat=True))
+        with history.recorded(ids, by=request.user, via="the desk"):
+            through._base_manager.bulk_create(
+                [through(user_id=pk, group_id=group.pk) for pk in ids], batch_size=5000
+            )
+            # The memberships' table sends no signals of bulk writes.
+            capture.mark_changed(ids, capture.Priority.BULK)
     return len(ids)
 
 
 def _touchable(request: HttpRequest, users: QuerySet[User]) -> QuerySet[User]:
     """Without oneself, and without staff unless one is a superuser."""
-    own = Q(pk=request.user.pk)
-    chosen = users.exclude(own)
-    left = users.filter(own).count()
-    if not request.user.is_superuser:
-        left += chosen.filter(STAFF).count()
-        chosen = chosen.exclude(STAFF)
+    chosen = users.filter(rights.touchable(request.user)).exclude(pk=str(request.user.pk))
+    left = users.count() - chosen.count()
     if left:
         messages.warning(
             request,

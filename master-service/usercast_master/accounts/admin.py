@@ -1,13 +1,15 @@
 """Users and groups at the desk: what they are, how far the clients know it, who changed what."""
 
+from functools import partial
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -15,8 +17,9 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from usercast_master.accounts import actions, history
+from usercast_master.accounts import actions, history, rights
 from usercast_master.accounts.models import User
+from usercast_master.desk.deadlocks import again_after_deadlock
 from usercast_master.outbox import delivery
 from usercast_master.outbox.delivery import Delivery
 from usercast_master.transfer.actions import export_csv, export_xlsx
@@ -43,6 +46,30 @@ class DeliveryFilter(admin.SimpleListFilter):
         return queryset
 
 
+class EditForm(UserChangeForm):
+    """A user's form, refused if they have changed since it was opened.
+
+    Otherwise it would put back all that somebody else has changed meanwhile, a dismissal included.
+    """
+
+    read_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.initial["read_version"] = self.instance.version
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        # Read with the row locked; staff have no version.
+        if cleaned.get("read_version") != self.instance.version:
+            raise ValidationError(
+                "Somebody else has changed this user since you opened this page: copy what you "
+                "want to keep, then reload it.",
+                code="stale",
+            )
+        return cleaned
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     """Create, rename, edit, deactivate and delete users; every change reaches the clients.
@@ -50,7 +77,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     Accounts of staff are changed by superusers only: whoever may edit one could become one.
     """
 
-    form = UserChangeForm
+    form = EditForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "full_name", "active", "shown_version", "shown_delivery")
@@ -71,7 +98,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     )
     list_before_template = "transfer/links.html"
     fieldsets = (
-        (None, {"fields": ("username", "password")}),
+        (None, {"fields": ("username", "password", "read_version")}),
         ("Person", {"fields": (("first_name", "last_name"), "email", "is_active", "groups")}),
         ("Delivery", {"fields": (("shown_version", "told_delivery"), "id")}),
         ("Rights at this desk", {"fields": RIGHTS, "classes": ("collapse",)}),
@@ -127,10 +154,16 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         return fields if request.user.is_superuser else (*fields, *RIGHTS)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_change_permission(request, obj) and _may_touch(request, obj)
+        may = obj is None or rights.may_touch(request.user, obj)
+        return may and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+        may = obj is None or rights.may_touch(request.user, obj)
+        return may and super().has_delete_permission(request, obj)
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """As for the outbox's own action."""
+        return request.user.has_perm("outbox.change_outboxentry")
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Who has acted at the desk stays: the log's lines would go with them."""
@@ -140,11 +173,6 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         kept = [f"{user}: has changed users here; deactivate instead" for user in actors[:10]]
         return deletable, counts, lacking, [*protected, *kept]
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        if any(not _may_touch(request, user) for user in queryset):
-            raise PermissionDenied
-        super().delete_queryset(request, queryset)
-
     def changeform_view(
         self,
         request: HttpRequest,
@@ -152,12 +180,17 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        view = partial(super().changeform_view, request, object_id, form_url, extra_context)
         if request.method != "POST":
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            return view()
         watched = {object_id} if object_id and history.is_id(object_id) else set()
-        with history.recorded(watched, by=request.user, via="the desk") as seen:
-            request.watched = seen  # type: ignore[attr-defined]
-            return super().changeform_view(request, object_id, form_url, extra_context)
+
+        def recorded() -> HttpResponse:
+            with history.recorded(watched, by=request.user, via="the desk") as seen:
+                request.watched = seen  # type: ignore[attr-defined]
+                return view()
+
+        return again_after_deadlock(recorded)
 
     def log_addition(self, request: HttpRequest, obj: User, message: Any) -> None:  # type: ignore[override]
         request.watched.add(obj.pk)  # type: ignore[attr-defined]
@@ -169,16 +202,16 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         formsets: Any,
         add: bool = False,  # noqa: FBT002
     ) -> str:
-        """What the history does not say from what to what: rights that are not its fields."""
-        return "".join(f"Changed {name}." for name in form.changed_data if name in RIGHTS[2:])
+        """What the history does not say from what to what: permissions, and a new password."""
+        changed = {*form.changed_data}
+        said = ["Permissions changed."] if "user_permissions" in changed else []
+        if not add and not changed.isdisjoint({"password", "password1", "usable_password"}):
+            said.append("Password set.")
+        return " ".join(said)
 
     def log_change(self, request: HttpRequest, obj: User, message: Any) -> None:  # type: ignore[override]
         if message:
             super().log_change(request, obj, message)
-
-
-def _may_touch(request: HttpRequest, user: User | None) -> bool:
-    return request.user.is_superuser or user is None or not (user.is_staff or user.is_superuser)
 
 
 @admin.register(Group)
@@ -186,6 +219,22 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     """Groups; renaming or deleting one is a change of each of its members."""
 
     list_display = ("name", "members")
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        view = partial(super().changeform_view, request, *args, **options)
+        return again_after_deadlock(view)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Group | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if request.user.is_superuser else (*fields, "permissions")
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        may = obj is None or rights.may_touch_group(request.user, obj)
+        return may and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        may = obj is None or rights.may_touch_group(request.user, obj)
+        return may and super().has_delete_permission(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
         return super().get_queryset(request).annotate(member_count=Count("user"))

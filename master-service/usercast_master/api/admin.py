@@ -16,6 +16,11 @@ from usercast_master.accounts.models import User
 from usercast_master.api.models import ApiToken, Scope
 
 DEFAULT_DAYS = 90
+NEVER = "never"
+
+
+#: Of a token that is there.
+SHOWN = ("name", "user", "shown_scopes", "state", "created", "expiry", "last_used", "begins_with")
 
 
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -33,11 +38,9 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
             (30, "in 30 days"),
             (90, "in 90 days"),
             (365, "in a year"),
-            ("", "never"),
+            (NEVER, "never"),
         ],
-        coerce=int,
-        empty_value=None,
-        required=False,
+        coerce=lambda days: None if days == NEVER else int(days),
         initial=DEFAULT_DAYS,
         widget=UnfoldAdminSelectWidget,
     )
@@ -87,10 +90,17 @@ class ApiTokenAdmin(ModelAdmin):
 
     def get_form(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
         form = super().get_form(request, *args, **options)
-        # No links to the pages of the user from here.
-        users = form.base_fields["user"].widget
-        users.can_add_related = users.can_change_related = users.can_view_related = False
+        if "user" in form.base_fields:
+            # No links to the pages of the user from here.
+            users = form.base_fields["user"].widget
+            users.can_add_related = users.can_change_related = users.can_view_related = False
         return form
+
+    def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> Any:
+        return self.fields if obj is None else SHOWN
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> Any:
+        return () if obj is None else SHOWN
 
     def add_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         only_save = {"show_save_and_add_another": False, "show_save_and_continue": False}

@@ -43,6 +43,7 @@ def once(request: Request, create: Callable[[], Response]) -> Response:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return create()
+    trim(caller=caller_of(request))
     row, is_new = IdempotentAnswer.objects.get_or_create(
         caller=caller_of(request),
         key=_checked(key),
@@ -56,9 +57,9 @@ def once(request: Request, create: Callable[[], Response]) -> Response:
     return Response(json.loads(row.body), status=row.status, headers=headers)
 
 
-def trim() -> int:
-    """Forget the answers older than 24 hours; returns how many."""
-    old = IdempotentAnswer.objects.filter(created_at__lt=timezone.now() - KEPT)
+def trim(**of: str) -> int:
+    """Forget the answers older than 24 hours, of one caller or all; returns how many."""
+    old = IdempotentAnswer.objects.filter(created_at__lt=timezone.now() - KEPT, **of)
     return old.delete()[0]
 
 

@@ -18,7 +18,6 @@ class Scope(models.TextChoices):
 
     READ = "read", "read: look at users, groups and the outbox"
     WRITE = "write", "write: create, change and delete"
-    SNAPSHOT = "snapshot", "snapshot: fetch the state of all users"
 
 
 class ApiToken(AbstractAuthToken):  # type: ignore[misc]

@@ -25,13 +25,13 @@ class ScopeMissing(PermissionDenied):
 
 class MayCall(BasePermission):
     """Staff only. A session counts as far as the admin accepts it, second factor included; a token
-    as far as its scopes go. A view may name the one it wants in ``required_scope``.
+    as far as its scopes go.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, ApiToken):
             return admin.site.has_permission(request._request)
-        scope = getattr(view, "required_scope", None) or _scope_of(request)
+        scope = _scope_of(request)
         if request.user.is_staff and scope not in request.auth.scopes:
             raise ScopeMissing(scope)
         return request.user.is_staff

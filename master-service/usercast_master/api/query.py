@@ -8,7 +8,7 @@ from rest_framework import serializers
 from usercast_master.accounts.models import User
 from usercast_master.api import paging
 from usercast_master.api.problems import InvalidParameters
-from usercast_master.api.serializers import Flag, Strict
+from usercast_master.api.serializers import QueryFlag, Strict
 from usercast_master.outbox.models import OutboxEntry
 
 SEARCHED = ("username", "email", "first_name", "last_name")
@@ -17,7 +17,7 @@ SEARCHED = ("username", "email", "first_name", "last_name")
 class UserQuery(Strict):
     """What the list of users can be asked for. Unknown names are refused, not passed over."""
 
-    is_active = Flag(required=False)
+    is_active = QueryFlag(required=False)
     group = serializers.CharField(required=False, max_length=150, help_text="Name of a group.")
     username = serializers.CharField(required=False, max_length=150, help_text="Exactly.")
     email = serializers.CharField(required=False, max_length=254, help_text="Exactly.")

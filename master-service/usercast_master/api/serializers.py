@@ -37,12 +37,19 @@ class Email(Text, serializers.EmailField):
 
 
 class Flag(serializers.BooleanField):
-    """``true`` or ``false``, in a query as these words."""
+    """``true`` or ``false``."""
 
     def to_internal_value(self, data: Any) -> bool:
-        if not (isinstance(data, bool) or data in ("true", "false")):
+        if not isinstance(data, bool):
             self.fail("invalid", input=data)
-        return data in (True, "true")
+        return data
+
+
+class QueryFlag(Flag):
+    """The same as a query has it, in words."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        return super().to_internal_value({"true": True, "false": False}.get(data, data))
 
 
 class GroupNames(serializers.ListField):
@@ -83,6 +90,13 @@ class MasterUserSerializer(Strict, UserSerializer):
 
     class Meta(UserSerializer.Meta):
         model = User
+
+    def to_internal_value(self, data: Any) -> Any:
+        # As Django's forms do at sign-in, and before anything is compared: two names that look
+        # alike are one.
+        if isinstance(data, Mapping) and isinstance(data.get("username"), str):
+            data = {**data, "username": User.normalize_username(data["username"])}
+        return super().to_internal_value(data)
 
     def create(self, validated_data: dict[str, Any]) -> User:
         """A user who cannot sign in until an admin gives them a password."""

@@ -12,7 +12,7 @@ from django.db.models.functions import Collate
 from django.utils.http import urlencode
 from drf_spectacular.utils import extend_schema
 from rest_framework import viewsets
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.mixins import (
     CreateModelMixin,
     DestroyModelMixin,
@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from usercast_master.accounts import history
+from usercast_master.accounts import history, rights
 from usercast_master.accounts.models import User
 from usercast_master.api import idempotency, paging, preconditions, query
 from usercast_master.api.models import ApiToken
@@ -56,7 +56,7 @@ class Throttled(APIView):
 
 
 class UserViewSet(Throttled, viewsets.GenericViewSet[User]):
-    """The replicated users. Staff accounts are not here: they are managed in the admin.
+    """The replicated users. Staff are as a rule not, and only superusers change them.
 
     A write returns once it is committed; the clients follow within a moment.
     """
@@ -163,6 +163,8 @@ class UserViewSet(Throttled, viewsets.GenericViewSet[User]):
         found: User | None = locked.filter(pk=user.pk).first()
         if found is None:
             raise NotFound
+        if not rights.may_touch(request.user, found):
+            raise PermissionDenied("Only a superuser changes an account of staff.")
         # After the lock: what was read with the row may be older than the row.
         preconditions.check_match(request, _version(user.pk))
         return found
@@ -231,13 +233,19 @@ class GroupViewSet(
         self._log(group, ADDITION, "Created")
 
     def perform_update(self, serializer: Any) -> None:
+        self._check(serializer.instance)
         before = serializer.instance.name
         group = serializer.save()
         self._log(group, CHANGE, f"Name: {before} → {group.name}")
 
     def perform_destroy(self, instance: Group) -> None:
+        self._check(instance)
         self._log(instance, DELETION, "Deleted")
         instance.delete()
+
+    def _check(self, group: Group) -> None:
+        if not rights.may_touch_group(self.request.user, group):
+            raise PermissionDenied("Only a superuser changes a group that gives rights.")
 
     def _log(self, group: Group, action: int, what: str) -> None:
         LogEntry.objects.create(

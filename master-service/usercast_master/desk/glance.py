@@ -84,7 +84,7 @@ def look() -> Glance:
         failure_reason=failed.failure_reason if failed else "",
         clients=list(Client.objects.all()),
         log=list(
-            LogEntry.objects.filter(content_type__app_label="accounts")
+            LogEntry.objects.filter(content_type__model__in=("user", "group"))
             .select_related("user", "content_type")
             .order_by("-action_time")[:LOG_LINES]
         ),

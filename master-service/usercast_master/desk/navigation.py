@@ -32,8 +32,8 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "Sign-in",
         (
-            ("Failures", "lock", "admin:axes_accessattempt_changelist", _SUPERUSER),
-            ("Sign-ins", "login", "admin:axes_accesslog_changelist", _SUPERUSER),
+            ("Access attempts", "lock", "admin:axes_accessattempt_changelist", _SUPERUSER),
+            ("Access logs", "login", "admin:axes_accesslog_changelist", _SUPERUSER),
             (
                 "Second factors",
                 "phonelink_lock",

@@ -167,7 +167,7 @@ class UserResource(resources.ModelResource):  # type: ignore[misc]
     ) -> bool:
         if import_validation_errors or instance._state.adding:
             return False
-        return self.state(instance) == instance.before  # type: ignore[attr-defined]
+        return self.state(instance) == instance.before  # type: ignore[attr-defined,no-any-return]
 
     def validate_instance(
         self,
@@ -181,7 +181,7 @@ class UserResource(resources.ModelResource):  # type: ignore[misc]
         try:
             instance.clean_fields(exclude={"password", *errors})
         except ValidationError as error:
-            errors = error.update_error_dict(errors)  # type: ignore[arg-type]
+            errors = error.update_error_dict(errors)
         if errors:
             raise ValidationError(errors)
 
@@ -212,7 +212,7 @@ class Accounts(BaseInstanceLoader):  # type: ignore[misc]
 
     def get_instance(self, row: Cells) -> User | None:
         if row.get("id"):
-            return self.by_id.get(_uuid(row["id"]))  # type: ignore[arg-type]
+            return self.by_id.get(_uuid(row["id"]))
         return next((self.by_name[name] for name in _names(row) if name in self.by_name), None)
 
     def _versions(self) -> dict[UUID, int]:
@@ -221,12 +221,12 @@ class Accounts(BaseInstanceLoader):  # type: ignore[misc]
 
     def _give_groups(self) -> None:
         for user in self.by_id.values():
-            user.group_names = []  # type: ignore[attr-defined]
+            user.group_names = []
         memberships = User.groups.through.objects.filter(user_id__in=[*self.by_id])
         for pk, name in memberships.order_by("group__name").values_list("user_id", "group__name"):
-            self.by_id[pk].group_names.append(name)  # type: ignore[attr-defined]
+            self.by_id[pk].group_names.append(name)
         for user in self.by_id.values():
-            user.group_names.sort()  # type: ignore[attr-defined]  # As Python does, not PostgreSQL.
+            user.group_names.sort()  # As Python does, not PostgreSQL.
 
 
 def _uuid(text: str) -> UUID | None:

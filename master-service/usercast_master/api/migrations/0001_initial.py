@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                 ('created', models.DateTimeField(auto_now_add=True)),
                 ('expiry', models.DateTimeField(blank=True, null=True)),
                 ('name', models.CharField(help_text='The program that calls, for example <em>payroll</em>.', max_length=100)),
-                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('read', 'read: look at users, groups and the outbox'), ('write', 'write: create, change and delete'), ('snapshot', 'snapshot: fetch the state of all users')], max_length=16), size=None)),
+                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('read', 'read: look at users, groups and the outbox'), ('write', 'write: create, change and delete')], max_length=16), size=None)),
                 ('last_used', models.DateTimeField(editable=False, null=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='auth_token_set', to=settings.AUTH_USER_MODEL)),
             ],
@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'API token',
                 'db_table': 'api_token',
                 'ordering': ('name', 'created'),
-                'constraints': [models.UniqueConstraint(fields=('user', 'name'), name='api_token_name', violation_error_message='This user has a token of that name: revoke it first.'), models.CheckConstraint(condition=models.Q(('scopes__contained_by', ['read', 'write', 'snapshot']), ('scopes__len__gt', 0)), name='api_token_scopes')],
+                'constraints': [models.UniqueConstraint(fields=('user', 'name'), name='api_token_name', violation_error_message='This user has a token of that name: revoke it first.'), models.CheckConstraint(condition=models.Q(('scopes__contained_by', ['read', 'write']), ('scopes__len__gt', 0)), name='api_token_scopes')],
             },
         ),
     ]

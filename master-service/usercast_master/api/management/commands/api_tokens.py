@@ -3,6 +3,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
 from knox.settings import knox_settings
@@ -35,10 +36,15 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"{username} is no staff user: only staff can use the API")
         try:
+            ApiToken(name=name).clean_fields(exclude={"digest", "token_key", "user", "scopes"})
             with transaction.atomic():
                 _, token = ApiToken.objects.create(
                     user, name=name, scopes=sorted(set(options["scope"])), expiry=options["days"]
                 )
+        except ValidationError as error:
+            raise CommandError(
+                f"the name {name[:20]!r} will not do: {error.messages[0]}"
+            ) from error
         except IntegrityError as error:
             raise CommandError(f"{username} has a token {name!r}: revoke it first") from error
         self.stdout.write(token)

@@ -79,10 +79,11 @@ async function renew() {
     throw new Error(`the server answered ${answer.status}`);
   }
   const text = await answer.text();
-  // What is hovered or focused stays under the reader; the next round brings the news.
-  if (!glance.contains(document.activeElement)) {
-    glance.innerHTML = text;
-    redraw();
+  const focused = glance.contains(document.activeElement) && document.activeElement.getAttribute("href");
+  glance.innerHTML = text;
+  redraw();
+  if (focused) {
+    glance.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
 }
 

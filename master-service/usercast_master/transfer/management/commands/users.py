@@ -124,7 +124,9 @@ def _goes_on(found: Import, *, dry_run: bool) -> bool:
 def _admin(username: str | None) -> User | None:
     if username is None:
         return None
-    found = User.objects.filter(username=username, is_staff=True, is_active=True).first()
+    found: User | None = User.objects.filter(
+        username=username, is_staff=True, is_active=True
+    ).first()
     if found is None:
         raise CommandError(f"No staff is called {username!r}.", returncode=UNUSABLE)
     return found
