@@ -16,6 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 LOCKS := master-service/requirements.txt client-service/requirements.txt requirements/dev.txt
 PACKAGES := shared master-service client-service
 INSTALLED := $(PACKAGES) compose
+TEMPLATES := master-service/usercast_master client-service/usercast_client
 
 # Settings that load without any server, for tools that only read the code.
 TOOL_ENV := DATABASE_URL=postgres://nobody@127.0.0.1/none REDIS_URL=redis://127.0.0.1/0 \
@@ -60,8 +61,8 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 	lint-imports --no-logo
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_master.settings mypy -p usercast -p usercast_master -p embedded
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_client.settings mypy -p usercast_client
-	djlint --configuration pyproject.toml --quiet --check client-service/usercast_client
-	djlint --configuration pyproject.toml --quiet --lint client-service/usercast_client
+	djlint --configuration pyproject.toml --quiet --check $(TEMPLATES)
+	djlint --configuration pyproject.toml --quiet --lint $(TEMPLATES)
 	cfn-lint infra/aws/*.yaml
 	yamllint --strict infra .pre-commit-config.yaml
 	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
@@ -73,7 +74,7 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 format: $(VENV)/.ready ## Rewrite code and templates in the project's format
 	ruff check --fix .
 	ruff format .
-	djlint --configuration pyproject.toml --quiet --reformat client-service/usercast_client || true
+	djlint --configuration pyproject.toml --quiet --reformat $(TEMPLATES) || true
 
 .PHONY: schema
 schema: $(VENV)/.ready ## Write the JSON Schema of the wire contract anew

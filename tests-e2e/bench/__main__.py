@@ -10,7 +10,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from bench import audit, backlog, cost, flood, one_change, report, save, sockets, system
+from bench import (
+    audit,
+    backlog,
+    cost,
+    flood,
+    one_change,
+    report,
+    save,
+    sockets,
+    system,
+    transfer,
+)
 from bench.session import Session
 from usercast.errors import UsercastError
 
@@ -21,6 +32,7 @@ PARTS: dict[str, Callable[[Session], report.Findings]] = {
     "one-change": one_change.run,
     "flood": flood.run,
     "audit": audit.run,
+    "transfer": transfer.run,
     "sockets": sockets.run,
 }
 
