@@ -45,6 +45,7 @@ class AttemptAdmin(ReadOnly):
     search_help_text = "User name or address"
     fields = ("attempt_time", "username", "ip_address", "user_agent", "failures_since_start")
     actions = ("unlock",)
+    nothing = "No failure counts at present."
 
     @admin.action(description="Unlock: forget these failures", permissions=["view"])
     def unlock(self, request: HttpRequest, queryset: QuerySet[AccessAttempt]) -> None:
@@ -77,6 +78,7 @@ class SecondFactorAdmin(ReadOnly):
     list_select_related = ("user",)
     search_fields = ("user__username",)
     search_help_text = "User name"
+    nothing = "Nobody has set up an authenticator app yet."
     fields = ("user", "created_at", "last_used_at")
     actions = ("reset",)
 

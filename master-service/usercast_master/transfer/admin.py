@@ -36,6 +36,7 @@ class ImportAdmin(ModelAdmin):
     )
     list_select_related = ("created_by",)
     list_per_page = 50
+    nothing = "Nobody has imported a file in the last 30 days."
     actions = None
 
     @display(
