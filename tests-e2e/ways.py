@@ -372,21 +372,42 @@ def admin_adds_a_user(c: Cast) -> None:
     _post("accounts/user/add/", username=c.name("new"), usable_password="false", **person)
 
 
+def _edit(user: Any, **data: Any) -> None:
+    """Send a user's form, opened just now."""
+    version = OutboxEntry.objects.get(user_id=user.pk).version
+    _post(f"accounts/user/{user.pk}/change/", read_version=version, **data)
+
+
 @way
 def admin_edits_a_user(c: Cast) -> None:
     person = {"first_name": "Ann", "last_name": "", "email": "", "is_active": "on"}
-    _post(
-        f"accounts/user/{c.ann.pk}/change/",
-        username=c.name("renamed"),
-        groups=[c.writers.pk],
-        **person,
-    )
+    _edit(c.ann, username=c.name("renamed"), groups=[c.writers.pk], **person)
 
 
 @way
 def admin_deactivates_a_user(c: Cast) -> None:
     person = {"first_name": "", "last_name": "", "email": "", "groups": c.editors.pk}
-    _post(f"accounts/user/{c.ann.pk}/change/", username=c.ann.username, **person)
+    _edit(c.ann, username=c.ann.username, **person)
+
+
+@way
+def admin_deactivates_selected_users(c: Cast) -> None:
+    _post("accounts/user/", action="deactivate", _selected_action=[c.ann.pk, c.cem.pk])
+
+
+@way
+def admin_adds_selected_users_to_a_group(c: Cast) -> None:
+    chosen = [c.ann.pk, c.cem.pk]
+    _post("accounts/user/", action="add_to_group", _selected_action=chosen, group=c.writers.pk)
+
+
+@way
+def file_of_users_is_imported(c: Cast) -> None:
+    rows = [f"{c.ann.username},Imported", f"{c.name('imported')},New"]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "people.csv"
+        path.write_text("\n".join(["username,first_name", *rows]))
+        call_command("users", "import", path)
 
 
 @way
