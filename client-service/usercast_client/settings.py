@@ -18,6 +18,9 @@ ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 globals().update(https_settings(env))
 
+#: Where the master answers, and a token with the scope ``snapshot``; for ``manage.py bootstrap``.
+USERCAST_MASTER_URL = env.str("USERCAST_MASTER_URL", None)
+USERCAST_MASTER_TOKEN = env.str("USERCAST_MASTER_TOKEN", None)
 #: This client's name: its queues are usercast-<name>-live and -bulk.
 USERCAST_CLIENT = env.str("USERCAST_CLIENT")
 #: Needed by deploy_client only; the running processes know their queues by name.

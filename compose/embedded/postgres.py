@@ -60,7 +60,7 @@ class Cluster:
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(_installation() / "bin" / "postgres"), "-D", str(self.data_dir), *options]
+        return [program("postgres"), "-D", str(self.data_dir), *options]
 
     def prepare(self, *, env: Mapping[str, str]) -> None:
         """Make the data directory when there is none, and let the server's user get at it.
@@ -115,7 +115,7 @@ class Cluster:
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
         result = subprocess.run(
             [
-                *(str(_installation() / "bin" / "initdb"), "-D", str(unfinished), "-U", SUPERUSER),
+                *(program("initdb"), "-D", str(unfinished), "-U", SUPERUSER),
                 *("--auth=trust", "--encoding=UTF8", *locale, "--no-instructions"),
                 *(() if self.durable else ("--no-sync",)),
             ],
@@ -132,6 +132,11 @@ class Cluster:
         if result.returncode:
             raise ServerFailed(f"PostgreSQL's initdb failed:\n{result.stdout}{result.stderr}")
         unfinished.rename(self.data_dir)
+
+
+def program(name: str) -> str:
+    """Where a program of the installation is, such as ``psql``."""
+    return str(_installation() / "bin" / name)
 
 
 def _installation() -> Path:

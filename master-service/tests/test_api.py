@@ -474,6 +474,8 @@ def test_session_cannot_be_used_by_another_site(operator: User) -> None:
         (Scope.READ, "post", 403),
         (Scope.WRITE, "get", 403),
         (Scope.WRITE, "post", 201),
+        (Scope.SNAPSHOT, "get", 403),
+        (Scope.SNAPSHOT, "post", 403),
     ],
 )
 def test_scopes(operator: User, scope: Scope, method: str, status: int) -> None:

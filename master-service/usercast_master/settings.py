@@ -211,6 +211,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "users", "description": "The replicated users; staff are the admin's."},
         {"name": "groups", "description": "Groups, which users name."},
         {"name": "outbox", "description": "What has yet to reach the clients."},
+        {"name": "snapshot", "description": "Everything at once, for a client's first load."},
     ],
     "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -274,20 +274,36 @@ def _unpacked(message: Message) -> bytes:
     return body
 
 
-def _change(event: Event) -> UserChange:
-    joined = event.data.date_joined if isinstance(event.data, UserState) else event.time
-    if not (MIN_YEAR <= event.time.year <= MAX_YEAR and MIN_YEAR <= joined.year <= MAX_YEAR):
+def checked(change: UserChange, encoded: bytes) -> UserChange:
+    """The change, decoded from these bytes by its types, if PostgreSQL can store it too.
+
+    Raises:
+        ContractError: it cannot.
+    """
+    data = change.data
+    joined = data.date_joined if isinstance(data, UserState) else change.changed_at
+    if not all(MIN_YEAR <= moment.year <= MAX_YEAR for moment in (change.changed_at, joined)):
         raise ContractError(f"a time lies outside the years {MIN_YEAR} to {MAX_YEAR}")
-    return UserChange(changed_at=event.time, data=event.data)
+    if _NUL_ESCAPE in encoded:
+        _refuse_nul(data)
+    return change
+
+
+def _change(event: Event) -> UserChange:
+    return checked(UserChange(changed_at=event.time, data=event.data), b"")
 
 
 def _without_nul(event: Event) -> Event:
+    _refuse_nul(event.data)
+    return event
+
+
+def _refuse_nul(data: UserState | UserGone) -> None:
     """PostgreSQL's text has no NUL: one such change would fail its whole batch."""
-    values: Iterable[object] = msgspec.structs.astuple(event.data)
+    values: Iterable[object] = msgspec.structs.astuple(data)
     flat = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
     if any(isinstance(part, str) and "\0" in part for part in flat):
         raise ContractError("a text holds a NUL character, which PostgreSQL cannot store")
-    return event
 
 
 def json_schema() -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from bench import (
     audit,
     backlog,
+    bootstrap,
     cost,
     flood,
     one_change,
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[Session], report.Findings]] = {
     "flood": flood.run,
     "audit": audit.run,
     "transfer": transfer.run,
+    "bootstrap": bootstrap.run,
     "sockets": sockets.run,
 }
 

@@ -29,8 +29,8 @@ FROM generate_series(1, {USERS}) AS n;
 INSERT INTO auth_group (name) SELECT 'group-' || n FROM generate_series(0, 9) AS n;
 INSERT INTO accounts_user_groups (user_id, group_id)
 SELECT person.id, auth_group.id FROM accounts_user AS person
-JOIN auth_group ON auth_group.name = 'group-' || mod(substr(username, 7)::int / 3, 10)
-WHERE mod(substr(username, 7)::int, 3) = 0;
+JOIN auth_group ON auth_group.name = 'group-' || mod(nullif(substr(username, 7), '')::int / 3, 10)
+WHERE mod(nullif(substr(username, 7), '')::int, 3) = 0;
 """
 _ENTRIES = """
 INSERT INTO outbox_entry (user_id, version, published_version, published_hash, changed_at,
@@ -47,7 +47,7 @@ def run(session: Session) -> Findings:
     """Seconds of an audit that finds nothing, and of one that finds ten users."""
     with system.master_database(session) as deployment:
         with session.step(f"{USERS:,} users"):
-            _fill()
+            fill()
         with session.step("audit, nothing to find"):
             clean = _audit(deployment, changed=0)
         with connection.cursor() as cursor:
@@ -60,7 +60,8 @@ def run(session: Session) -> Findings:
     return Findings([sheet], {"users": USERS, "clean_seconds": clean, "planted_seconds": planted})
 
 
-def _fill() -> None:
+def fill() -> None:
+    """A master with users who have all been published, and nothing owed."""
     from usercast_master.outbox.content import content_sql
 
     with connection.cursor() as cursor:

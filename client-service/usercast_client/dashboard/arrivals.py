@@ -27,11 +27,13 @@ def count(
 ) -> int | None:
     """How many of the selected users that are not shown were created after a cursor.
 
-    None: the feed does not reach back to there, or is another one by now.
+    None: the feed does not reach back to there, is another one by now, or does not name them all.
     """
     bounds = Change.objects.aggregate(oldest=Min("cursor"), newest=Max("cursor"))
     oldest, newest = bounds["oldest"] or 1, bounds["newest"] or 0
     if not oldest - 1 <= since <= newest:
+        return None
+    if Change.objects.filter(cursor__gt=since, kind=Change.Kind.BOOTSTRAP).exists():
         return None
     arrived = _changes(since, changed_too=changed_too).values("user_id")
     return selected.filter(pk__in=arrived).exclude(pk__in=shown).count()

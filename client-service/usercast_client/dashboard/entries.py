@@ -25,10 +25,10 @@ class Entry:
     """One change, or one bulk write, in words."""
 
     cursor: int
-    #: created, updated, deleted, or bulk.
+    #: created, updated, deleted, bootstrap, or bulk.
     kind: str
     who: str
-    #: None of a bulk write.
+    #: None of a bulk write and of a bootstrap.
     user_id: str | None = None
     version: int | None = None
     parts: Sequence[Part]
@@ -46,12 +46,11 @@ def entry(told: Mapping[str, Any]) -> Entry:
 def _change(change: Mapping[str, Any]) -> Entry:
     changed_at = datetime.fromisoformat(change["changed_at"])
     applied_at = datetime.fromisoformat(change["applied_at"])
-    known = change["user"] or change["before"]
     return Entry(
         cursor=change["cursor"],
         kind=change["kind"],
-        who=known.get("username") or change["user_id"],
-        user_id=change["user_id"],
+        who=who(change),
+        user_id=None if change["kind"] == "bootstrap" else change["user_id"],
         version=change["version"],
         parts=parts(change),
         at=changed_at,
@@ -72,9 +71,19 @@ def _bulk(told: Mapping[str, Any]) -> Entry:
     )
 
 
+def who(change: Mapping[str, Any]) -> str:
+    """Whom a change is about."""
+    if change["kind"] == "bootstrap":
+        return f"bootstrap: {number(change['before']['users'])} users"
+    known = change["user"] or change["before"]
+    return str(known.get("username") or change["user_id"])
+
+
 def parts(change: Mapping[str, Any]) -> list[Part]:
     """Say what changed, most telling first; never empty."""
     after, before = change["user"], change["before"]
+    if change["kind"] == "bootstrap":
+        return [Part(label="created")]
     if change["kind"] != "updated" or after is None:
         return [Part(label=change["kind"])]
     said = []

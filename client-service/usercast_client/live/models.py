@@ -14,9 +14,12 @@ class Change(models.Model):
         CREATED = "created"
         UPDATED = "updated"
         DELETED = "deleted"
+        #: Many users at once who were not here before, by ``replica.bootstrap``: one entry for all,
+        #: about nobody by name (``user_id`` is nil), and ``before`` says how many ``users``.
+        BOOTSTRAP = "bootstrap"
 
     cursor = models.BigIntegerField(primary_key=True)
-    kind = models.CharField(max_length=7, choices=Kind.choices)
+    kind = models.CharField(max_length=9, choices=Kind.choices)
     user_id = models.UUIDField()
     version = models.BigIntegerField()
     changed_at = models.DateTimeField()

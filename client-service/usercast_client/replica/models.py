@@ -147,3 +147,23 @@ class Clash(models.Model):
 
     def __str__(self) -> str:
         return self.username
+
+
+class Bootstrap(models.Model):
+    """A first load: how far it is, so that it goes on there after whatever has stopped it."""
+
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+    #: The last user or tombstone that is loaded; None before the first.
+    after = models.UUIDField(null=True)
+    #: Lines of the snapshot that are done, and what came of them.
+    lines = models.BigIntegerField(default=0)
+    created = models.BigIntegerField(default=0)
+    changed = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "replica_bootstrap"
+
+    def __str__(self) -> str:
+        return f"begun at {self.started_at:%Y-%m-%d %H:%M}, {self.lines} lines"

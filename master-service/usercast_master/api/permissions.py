@@ -25,13 +25,13 @@ class ScopeMissing(PermissionDenied):
 
 class MayCall(BasePermission):
     """Staff only. A session counts as far as the admin accepts it, second factor included; a token
-    as far as its scopes go.
+    as far as its scopes go. A view may want one of its own as ``required_scope``.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, ApiToken):
             return admin.site.has_permission(request._request)
-        scope = _scope_of(request)
+        scope = getattr(view, "required_scope", None) or _scope_of(request)
         if request.user.is_staff and scope not in request.auth.scopes:
             raise ScopeMissing(scope)
         return request.user.is_staff
@@ -51,6 +51,15 @@ class MaySeeOutbox(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return request.user.has_perm("outbox.view_outboxentry")
+
+
+class MayTakeSnapshot(BasePermission):
+    """Who may look at users, by a token made for it; without one, superusers only."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if isinstance(request.auth, ApiToken):
+            return request.user.has_perm("accounts.view_user")
+        return request.user.is_superuser
 
 
 def _scope_of(request: Request) -> Scope:

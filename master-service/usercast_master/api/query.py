@@ -1,4 +1,4 @@
-"""The list's query: which users, in which order, from where on."""
+"""Queries: which users a list or a snapshot has, in which order, from where on."""
 
 from typing import Any
 
@@ -36,13 +36,21 @@ class UserQuery(Strict):
     page_size = serializers.IntegerField(default=100, min_value=1, max_value=1000)
 
 
-def asked(parameters: dict[str, Any]) -> dict[str, Any]:
+class SnapshotQuery(Strict):
+    """From where on a snapshot is asked for."""
+
+    after = serializers.UUIDField(
+        required=False, help_text="The last id that has come: go on after it."
+    )
+
+
+def asked(parameters: dict[str, Any], by: type[Strict] = UserQuery) -> dict[str, Any]:
     """The query's values.
 
     Raises:
         InvalidParameters: a name is unknown or a value does not fit.
     """
-    query = UserQuery(data=parameters)
+    query = by(data=parameters)
     if not query.is_valid():
         raise InvalidParameters(query.errors)
     return dict(query.validated_data)

@@ -17,7 +17,7 @@ from usercast_master.api.problems import CONTENT_TYPE
 _ALWAYS = {
     HTTPStatus.UNAUTHORIZED: "No token, or one that is unknown, revoked or expired.",
     HTTPStatus.FORBIDDEN: "The token lacks a scope, or its user a permission.",
-    HTTPStatus.NOT_ACCEPTABLE: "Another media type than JSON was asked for.",
+    HTTPStatus.NOT_ACCEPTABLE: "Another media type was asked for.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many requests: `Retry-After` says when to come again.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The database does not answer; nothing was written.",
 }

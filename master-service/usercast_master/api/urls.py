@@ -4,11 +4,13 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from usercast_master.api.permissions import MayCall
+from usercast_master.api.snapshot import SnapshotViewSet
 from usercast_master.api.views import GroupViewSet, OutboxStatusView, UnknownView, UserViewSet
 
 router = SimpleRouter()
 router.register("users", UserViewSet, basename="user")
 router.register("groups", GroupViewSet, basename="group")
+router.register("snapshot", SnapshotViewSet, basename="snapshot")
 
 docs = SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="api/docs.html")
 

@@ -8,7 +8,7 @@
 import { flash } from "./marks.js";
 import { itemRead, keepingPlace } from "./regions.js";
 import { timeElement } from "./times.js";
-import { bulkWords, countKinds, isBulk, lagMs, lagWords, number, parts, who } from "./words.js";
+import { bulkWords, countKinds, isBootstrap, isBulk, lagMs, lagWords, number, parts, who } from "./words.js";
 
 /** @typedef {import("./types.js").Change} Change */
 
@@ -74,7 +74,7 @@ function entry(change) {
   item.dataset.cursor = String(change.cursor);
   const link = item.querySelector(".who");
   link.textContent = link.title = who(change);
-  link.href = `/users/${change.user_id}/`;
+  if (!isBootstrap(change)) link.href = `/users/${change.user_id}/`;
   item.querySelector(".when").replaceChildren(timeElement(change.changed_at));
   item.querySelector(".parts").replaceChildren(...parts(change).map(partItem));
   item.querySelector(".lag").textContent = lagWords(lagMs(change));

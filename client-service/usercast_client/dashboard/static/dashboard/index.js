@@ -9,6 +9,7 @@ import { Strip } from "./strip.js";
 import { Sync } from "./sync.js";
 import { adoptRows, applyToTable, rows, showCount, table } from "./table.js";
 import { localizeAll } from "./times.js";
+import { isBootstrap } from "./words.js";
 
 const strip = new Strip();
 
@@ -51,6 +52,7 @@ function apply(changes) {
   applyToFeed(changes);
   announceChanges(changes);
   moveTo(sync.cursor);
+  if (changes.some(isBootstrap)) sync.readAnew();
 }
 
 /** The rows that are shown stay where they are, but as the service has them now. */

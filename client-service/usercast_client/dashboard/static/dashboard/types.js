@@ -17,13 +17,13 @@
 /**
  * @typedef {object} Change
  * @property {number} cursor without gaps: the next change's is one more
- * @property {"created"|"updated"|"deleted"} kind
+ * @property {"created"|"updated"|"deleted"|"bootstrap"} kind
  * @property {string} user_id
  * @property {number} version
  * @property {string} changed_at RFC 3339, by the master's clock
  * @property {string} applied_at RFC 3339, by this service's clock
  * @property {User|null} user as it is now; null when deleted
- * @property {Partial<User>} before the old values of what changed, among them `changed_at`; of a deleted user, all that was known
+ * @property {Partial<User> & {users?: number}} before the old values of what changed, among them `changed_at`; of a deleted user, all that was known; of a bootstrap, how many `users`
  * @property {number} batch the cursor of the first change applied in the same transaction
  * @property {number} batch_size how many there were
  */

@@ -20,8 +20,17 @@ export function isBulk({ batch_size }) {
   return batch_size > BULK;
 }
 
+/**
+ * Whether many users came at once of whom only the number is told.
+ * @param {Change} change
+ */
+export function isBootstrap({ kind }) {
+  return kind === "bootstrap";
+}
+
 /** @param {Change} change */
 export function who(change) {
+  if (isBootstrap(change)) return `bootstrap: ${number(change.before.users)} users`;
   return (change.user ?? change.before).username || change.user_id;
 }
 
@@ -36,6 +45,7 @@ export function fullName(user) {
  * @returns {Part[]}
  */
 export function parts({ kind, user, before }) {
+  if (kind === "bootstrap") return [part("created")];
   if (kind !== "updated" || !user) return [part(kind)];
   const said = [];
   if ("is_active" in before) said.push(part(user.is_active ? "activated" : "deactivated"));

@@ -1,6 +1,7 @@
 import shutil
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
 from usercast.lifecycle import Stop
+from usercast.meter import Meter
 from usercast_master.accounts.models import User
 from usercast_master.transfer import exporting, files, importing, leases, reports
 from usercast_master.transfer.errors import UnusableFile
-from usercast_master.transfer.meter import Meter
 from usercast_master.transfer.models import AT_WORK, Import, State
 
 #: Exit codes: every row was taken; some were refused; the file, or who asks, is unusable.
@@ -41,10 +42,10 @@ class Command(BaseCommand):
     def _import(self, *, file: Path, by: str | None, dry_run: bool, **options: Any) -> int:
         found = self._received(file, _admin(by))
         stop = Stop.on_signals()
-        with Meter(self.stdout) as meter:
+        with Meter(self.stdout, "rows") as meter:
             while _goes_on(found, dry_run=dry_run) and not stop.requested:
                 if leases.claim(found.pk):
-                    importing.run(found, stopped=lambda: stop.requested, watch=meter.show)
+                    importing.run(found, stopped=lambda: stop.requested, watch=_shown_by(meter))
                 else:
                     meter.wait("another import is being worked on")
                     stop.wait(1.0)
@@ -91,6 +92,10 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=UNUSABLE) from None
         self.stdout.write(f"{users.count():,} users: {file}")
         return ALL_TAKEN
+
+
+def _shown_by(meter: Meter) -> Callable[[Import], None]:
+    return lambda found: meter.show(found.state, found.next_row, found.row_count)
 
 
 def _write(users: QuerySet[User], file: Path) -> None:
