@@ -327,8 +327,8 @@ def test_name_taken_at_the_same_moment_is_sorted_anew(monkeypatch: pytest.Monkey
     """As if a local account were created between the look and the insert."""
     sort = load._sort
 
-    def and_then(cursor: Any, changes: Sequence[UserChange]) -> list[UserChange]:
-        others = sort(cursor, changes)
+    def and_then(cursor: Any, lines: Sequence[load.Line]) -> list[UserChange]:
+        others = sort(cursor, lines)
         if not User.objects.filter(username="user1").exists():
             monkeypatch.setattr(load, "_sort", sort)
             User.objects.create_user("user1", password="correct horse battery")
@@ -336,7 +336,8 @@ def test_name_taken_at_the_same_moment_is_sorted_anew(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(load, "_sort", and_then)
     # The account's creation is undone with the attempt; here it comes again, as others' would stay.
-    assert load.load([living(n) for n in range(3)]).created == 3
+    lines = [load.Line(living(n), line_of(living(n))) for n in range(3)]
+    assert load.load(lines).created == 3
 
 
 @pytest.mark.django_db(transaction=True)

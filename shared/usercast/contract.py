@@ -45,7 +45,8 @@ class Lane(StrEnum):
     BULK = "bulk"
 
 
-class UserState(Struct, frozen=True, kw_only=True):
+# Not looked at by the garbage collector: there are many, and none can be part of a cycle.
+class UserState(Struct, frozen=True, kw_only=True, gc=False):
     """A user in full, as of one version: everything that is replicated and nothing else."""
 
     id: UUID
@@ -59,7 +60,7 @@ class UserState(Struct, frozen=True, kw_only=True):
     groups: tuple[Name, ...]
 
 
-class UserGone(Struct, frozen=True, kw_only=True):
+class UserGone(Struct, frozen=True, kw_only=True, gc=False):
     """What is left of a deleted user: who, and at which version."""
 
     id: UUID
@@ -70,7 +71,7 @@ class UserGone(Struct, frozen=True, kw_only=True):
 STATE_FIELDS = tuple(f for f in UserState.__struct_fields__ if f not in ("id", "version"))
 
 
-class UserChange(Struct, frozen=True, kw_only=True):
+class UserChange(Struct, frozen=True, kw_only=True, gc=False):
     """One user's change: the state after it, or the deletion.
 
     ``changed_at`` is the master's clock when the change was captured. A change is newer than
@@ -282,7 +283,8 @@ def checked(change: UserChange, encoded: bytes) -> UserChange:
     """
     data = change.data
     joined = data.date_joined if isinstance(data, UserState) else change.changed_at
-    if not all(MIN_YEAR <= moment.year <= MAX_YEAR for moment in (change.changed_at, joined)):
+    years = change.changed_at.year, joined.year
+    if min(years) < MIN_YEAR or max(years) > MAX_YEAR:
         raise ContractError(f"a time lies outside the years {MIN_YEAR} to {MAX_YEAR}")
     if _NUL_ESCAPE in encoded:
         _refuse_nul(data)

@@ -23,14 +23,14 @@ class Begin(Struct, frozen=True, tag_field="type", tag="begin"):
     total: int
 
 
-class Living(Struct, frozen=True, tag_field="type", tag="user"):
+class Living(Struct, frozen=True, gc=False, tag_field="type", tag="user"):
     """A user as they are at their version."""
 
     changed_at: Moment
     data: UserState
 
 
-class Gone(Struct, frozen=True, tag_field="type", tag="deleted"):
+class Gone(Struct, frozen=True, gc=False, tag_field="type", tag="deleted"):
     """A user who was deleted, or is no longer among the replicated ones."""
 
     changed_at: Moment

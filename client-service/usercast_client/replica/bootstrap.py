@@ -14,13 +14,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from usercast import snapshot
-from usercast.contract import UserChange
 from usercast.errors import ContractError, UsercastError
 from usercast.lifecycle import Stop
 from usercast_client.live import broadcast, feed
 from usercast_client.live.models import Change
 from usercast_client.replica import load, master
 from usercast_client.replica.ahead import Ahead
+from usercast_client.replica.load import Line
 from usercast_client.replica.master import MasterUnreachable
 from usercast_client.replica.models import Bootstrap
 
@@ -51,7 +51,7 @@ class Rejected(NamedTuple):
 class Chunk(NamedTuple):
     """Some lines of the snapshot, read."""
 
-    changes: Sequence[UserChange]
+    read: Sequence[Line]
     rejected: Sequence[Rejected]
     lines: int
     #: The last one that a line was about, as far as it said.
@@ -122,7 +122,7 @@ def _go_on(found: Bootstrap, stop: Stop, watch: Watch, *, dry_run: bool) -> None
 
 def _load(found: Bootstrap, chunk: Chunk) -> None:
     with transaction.atomic():
-        loaded = load.load(chunk.changes)
+        loaded = load.load(chunk.read)
         found.created += loaded.created
         found.changed += len(loaded.others.told.entries) if loaded.others else 0
         _note(found, chunk)
@@ -132,7 +132,7 @@ def _load(found: Bootstrap, chunk: Chunk) -> None:
 
 
 def _try_out(found: Bootstrap, chunk: Chunk) -> None:
-    created, changed = load.try_out(chunk.changes)
+    created, changed = load.try_out(chunk.read)
     found.created += created
     found.changed += changed
     _note(found, chunk)
@@ -191,7 +191,7 @@ def _chunks(lines: Iterator[bytes], lines_before: int) -> Iterator[Chunk]:
             yield chunk.done(total)
             return
         else:
-            chunk.add(read)
+            chunk.add(Line(read, line))
         if chunk.lines >= CHUNK:
             yield chunk.done(total)
             chunk = _Reading()
@@ -210,24 +210,24 @@ class _Reading:
     """A chunk that is being read."""
 
     def __init__(self) -> None:
-        self.changes: list[UserChange] = []
+        self.read: list[Line] = []
         self.rejected: list[Rejected] = []
         self.last: UUID | None = None
 
     @property
     def lines(self) -> int:
-        return len(self.changes) + len(self.rejected)
+        return len(self.read) + len(self.rejected)
 
-    def add(self, change: UserChange) -> None:
-        self.changes.append(change)
-        self.last = change.user_id
+    def add(self, line: Line) -> None:
+        self.read.append(line)
+        self.last = line.change.user_id
 
     def reject(self, rejected: Rejected) -> None:
         self.rejected.append(rejected)
         self.last = rejected.user_id or self.last
 
     def done(self, total: int) -> Chunk:
-        return Chunk(self.changes, self.rejected, self.lines, self.last, total)
+        return Chunk(self.read, self.rejected, self.lines, self.last, total)
 
 
 @contextmanager
