@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transferring import counts, csv_file, errors_of, imported, received, work, xlsx_file
@@ -176,10 +176,19 @@ def test_guard_is_exact_and_safe(text: str) -> None:
     assert cells.text_of(cells.for_xlsx(text)) == text
 
 
+@given(st.lists(TEXT.map(str.strip).filter(bool), max_size=3))
+@example(["a\nb", "c\rd", 'e"f', "g;h"])
+def test_names_of_groups_are_joined_exactly(names: list[str]) -> None:
+    assert cells.split(cells.joined(names)) == names
+
+
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
 @given(names=st.lists(NAME, max_size=4), groups=st.lists(NAME.filter(str.strip), max_size=3))
 @hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_what_was_exported_says_nothing_new(kind: str, names: list[str], groups: list[str]) -> None:
     User.objects.all().delete()

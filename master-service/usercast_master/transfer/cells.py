@@ -58,8 +58,9 @@ def text_of(value: Any) -> str:
 def joined(names: Iterable[str]) -> str:
     """Names of groups in one cell: ``sales;support``; one that holds a ``;`` is quoted."""
     cell = io.StringIO()
-    csv.writer(cell, delimiter=";", lineterminator="").writerow(names)
-    return cell.getvalue()
+    # What ends lines is quoted too: both characters.
+    csv.writer(cell, delimiter=";", lineterminator="\r\n").writerow(names)
+    return cell.getvalue().removesuffix("\r\n")
 
 
 def split(cell: str) -> list[str]:
