@@ -48,6 +48,12 @@ def people(master: Api) -> list[dict[str, Any]]:
     return [master.create(username=f"{name}.{number}") for number in range(3)]
 
 
+def fits_in_each_look(page: Page) -> None:
+    """Unfold's side bar follows a new width by a script: a moment later."""
+    for look in looks(page):
+        eventually(lambda: fits(page), within=10, what=f"{page.url} fitting {look}")
+
+
 def select_all(page: Page, action: str) -> None:
     page.locator("#action-toggle").check()
     page.locator("select[name=action]").select_option(action)
@@ -146,7 +152,7 @@ def test_file_is_checked_then_imported(
     refused = page.get_by_role("row").filter(has_text="32")
     expect(refused).to_contain_text("email")
     assert master.search(name) == [], "nothing is changed before somebody says yes"
-    assert all(fits(page) for _ in looks(page))
+    fits_in_each_look(page)
     assert not findings(page)
     go.click()
     expect(page.locator("[data-state=done]")).to_be_visible()
@@ -224,7 +230,7 @@ def test_page_fits_a_phone_and_asks_nobody_else(
     desk: Callable[..., Page], people: list[dict[str, Any]], path: str
 ) -> None:
     page = desk(path.format(**people[0]))
-    assert all(fits(page) for _ in looks(page))
+    fits_in_each_look(page)
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/login/"])
@@ -251,4 +257,4 @@ def test_wrong_passwords_lock_with_a_clear_page(
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Log in").click()
     expect(page.get_by_text(re.compile(r"15 minutes"))).to_be_visible()
-    assert all(fits(page) for _ in looks(page))
+    fits_in_each_look(page)

@@ -18,7 +18,7 @@ class Scope(models.TextChoices):
 
     READ = "read", "read: look at users, groups and the outbox"
     WRITE = "write", "write: create, change and delete"
-    SNAPSHOT = "snapshot", "snapshot: fetch all users at once, for a client's first load"
+    SNAPSHOT = "snapshot", "snapshot: fetch all users at once"
 
 
 class ApiToken(AbstractAuthToken):  # type: ignore[misc]
