@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from transferring import counts, csv_file, received
 
+from usercast.testing import eventually
 from usercast_master.accounts.models import User
 from usercast_master.outbox.models import OutboxEntry
 from usercast_master.transfer import importing, leases
@@ -156,9 +156,7 @@ def test_ctrl_c_stops_after_a_batch_and_the_same_command_goes_on(tmp_path: Path)
     rows = [f"u{number:05},u{number}@x.org" for number in range(6000)]
     path = staff(tmp_path, "username,email", *rows, "bad,broken")
     process, terminal = in_a_terminal("import", str(path))
-    ends_at = time.monotonic() + 40
-    while not User.objects.exists() and time.monotonic() < ends_at:
-        time.sleep(0.02)
+    eventually(User.objects.exists, within=40, what="the first batch")
     process.send_signal(signal.SIGINT)
     said = ended(process, terminal)
     assert process.returncode == 130, said

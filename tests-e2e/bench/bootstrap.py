@@ -4,9 +4,7 @@ Beside it, in the same run, the floor: PostgreSQL alone takes the same rows by C
 table and one upsert into a table like the client's, by psql.
 """
 
-import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import psutil
 
 from bench import system
 from bench.audit import fill
+from bench.command import measured
 from bench.report import Findings, Sheet, aim
 from bench.session import Session
 from bench.system import BenchFailed
@@ -88,28 +87,16 @@ def run(session: Session) -> Findings:
 def _bootstrap(deployment: Deployment) -> Load:
     made = ("api_tokens", "create", deployment.master.operator, "bench", "--scope", "snapshot")
     token = deployment.manage("master", *made).splitlines()[-1]
-    client = deployment.services[system.CLIENT]
-    start = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "manage.py", "bootstrap"],
-        cwd=client.directory,
-        env={
-            **deployment.environment(client.name),
-            "USERCAST_MASTER_URL": deployment.master.url,
-            "USERCAST_MASTER_TOKEN": token,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode or f"new {USERS:,}" not in output:
-        raise BenchFailed(f"bootstrap ended with {process.returncode}: {output[-2000:]}")
-    return Load(seconds, used.ru_maxrss * 1024, _peak_bytes(deployment))
+    run = measured(
+        deployment,
+        system.CLIENT,
+        "bootstrap",
+        USERCAST_MASTER_URL=deployment.master.url,
+        USERCAST_MASTER_TOKEN=token,
+    )
+    if f"new {USERS:,}" not in run.output:
+        raise BenchFailed(f"bootstrap did not find all users new: {run.output[-2000:]}")
+    return Load(run.seconds, run.peak_bytes, _peak_bytes(deployment))
 
 
 def _peak_bytes(deployment: Deployment) -> int:

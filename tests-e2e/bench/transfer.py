@@ -4,31 +4,18 @@ It runs the code that the desk's pages run. The first import creates the users, 
 that are bad; the second finds what the export wrote, and changes nothing.
 """
 
-import os
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import system
+from bench.command import measured
 from bench.report import Findings, Sheet
 from bench.session import Session
-from bench.system import BenchFailed
-from embedded.deployment import Deployment
+from embedded.service import MASTER
 
 ROWS = 100_000
 BAD = 100
 _SOME_REFUSED = 1
-
-
-@dataclass(frozen=True)
-class Run:
-    """One command, the start of Python included."""
-
-    seconds: float
-    peak_bytes: int
 
 
 def run(session: Session) -> Findings:
@@ -46,7 +33,9 @@ def run(session: Session) -> Findings:
         runs = {}
         for title, (task, file, expected) in steps.items():
             with session.step(title):
-                runs[title] = _users(deployment, task, file, expected)
+                runs[title] = measured(
+                    deployment, MASTER, "users", task, str(file), expected=expected
+                )
     sheet = Sheet(f"manage.py users, {ROWS:,} rows", ("", "s", "rows/s", "peak memory, MB"))
     sheet.rows += [
         (
@@ -71,29 +60,3 @@ def _write(file: Path) -> None:
         for number in range(ROWS):
             host = "nowhere" if number % every == 0 else "example.org"
             rows.write(f"import-{number},First,Last {number % 4999},import-{number}@{host}\n")
-
-
-def _users(deployment: Deployment, task: str, file: Path, expected: int) -> Run:
-    """Run it to its end.
-
-    Raises:
-        BenchFailed: it ended with another exit code.
-    """
-    command = [sys.executable, "manage.py", "users", task, str(file)]
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        cwd=deployment.master.directory,
-        env=deployment.environment("master"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode != expected:
-        raise BenchFailed(f"users {task} ended with {process.returncode}: {output[-2000:]}")
-    return Run(seconds, used.ru_maxrss * 1024)

@@ -2,7 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -22,7 +23,7 @@ class Ahead(Generic[Item]):
     Leaving the context closes the iterator, once it lets go of the item it is making.
     """
 
-    def __init__(self, items: Iterator[Item], *, at_most: int) -> None:
+    def __init__(self, items: Generator[Item, None, None], *, at_most: int) -> None:
         self._items = items
         self._ready: queue.Queue[Item | Exception | _Over] = queue.Queue(at_most)
         self._left = threading.Event()
@@ -60,9 +61,10 @@ class Ahead(Generic[Item]):
 
     def _take(self) -> None:
         try:
-            for item in self._items:
-                if not self._put(item):
-                    return
+            with closing(self._items):
+                for item in self._items:
+                    if not self._put(item):
+                        return
             self._put(_Over())
         except Exception as error:  # noqa: BLE001 - raised again for who waits for the items
             self._put(error)

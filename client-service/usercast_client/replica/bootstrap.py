@@ -4,7 +4,7 @@ Order does not matter, since everything is decided by version; so it may be stop
 on, be run again, and run while the poller does. Each chunk commits with the note of how far it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import UUID
@@ -163,7 +163,7 @@ def _entry(found: Bootstrap) -> feed.Entry:
     return feed.Entry(Change.Kind.BOOTSTRAP, UUID(int=0), found.created, now, None, before)
 
 
-def _fetched(after: UUID | None, lines_before: int) -> Iterator[Chunk]:
+def _fetched(after: UUID | None, lines_before: int) -> Generator[Chunk, None, None]:
     with master.snapshot(after) as lines:
         yield from _chunks(lines, lines_before)
 

@@ -40,7 +40,9 @@ TRUNCATE incoming_line, incoming;
 -- Each is looked up by an index: without statistics, the replica would be read whole each time.
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
-SET LOCAL enable_seqscan = off
+SET LOCAL enable_seqscan = off;
+-- Before PostgreSQL 18, what is off counts as so dear that each statement would be compiled.
+SET LOCAL jit = off
 """
 _COPY = "COPY incoming_line FROM STDIN"
 _READ = """

@@ -21,6 +21,7 @@ from import_export.instance_loaders import BaseInstanceLoader
 from usercast_master.accounts.models import User
 from usercast_master.outbox.models import OutboxEntry
 from usercast_master.transfer import cells
+from usercast_master.transfer.tables import FIELDS
 
 Cells = Mapping[str, str]
 
@@ -106,17 +107,7 @@ class UserResource(resources.ModelResource):  # type: ignore[misc]
 
     class Meta:
         model = User
-        fields = (
-            "id",
-            "username",
-            "email",
-            "first_name",
-            "last_name",
-            "is_active",
-            "groups",
-            "date_joined",
-            "version",
-        )
+        fields = FIELDS
         use_bulk = True
         #: Comparing is ours: the engine would copy each user first.
         skip_diff = True
