@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 from psycopg2.errors import DeadlockDetected
 
+from usercast_master.accounts import history
 from usercast_master.accounts.models import User
 from usercast_master.desk.deadlocks import again_after_deadlock
 from usercast_master.outbox.delivery import Delivery
@@ -387,3 +388,20 @@ def test_renaming_a_group_and_editing_its_members_at_once(desk: Client) -> None:
         answers = [future.result() for future in work]
     # A form may be refused as stale, never fail.
     assert {*answers} <= {200, 302}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_elses_change_is_put_down_to_who_is_recorded(root: User) -> None:
+    """Who is watched is held: others wait, and what they then do is not between the two looks."""
+    ann = User.objects.create(username="ann")
+    other = connection.copy()
+    try:
+        with history.recorded({ann.pk}, by=root, via="a test"), other.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '100ms'")
+            with pytest.raises(OperationalError, match="lock timeout"):
+                cursor.execute(
+                    "UPDATE accounts_user SET email = 'b@x.org' WHERE id = %s", [str(ann.pk)]
+                )
+    finally:
+        other.close()
+    assert not LogEntry.objects.exists()
