@@ -42,3 +42,31 @@ class Change(models.Model):
 
     def __str__(self) -> str:
         return f"{self.cursor}: {self.kind} {self.user_id}"
+
+
+class Receipt(models.Model):
+    """That a user lost access here by a change of the master's; kept until the master has it."""
+
+    user_id = models.UUIDField()
+    version = models.BigIntegerField()
+    applied_at = models.DateTimeField()
+    #: Of the user's open WebSockets, by all web processes so far.
+    sockets_closed = models.IntegerField(default=0, db_default=0)
+    #: The user's row is gone; False of a deactivation, and of a row that is kept (``replica.Kept``).
+    erased = models.BooleanField()
+    #: When the master took it as it is here; None if it has not.
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "live_receipt"
+        constraints = (
+            models.UniqueConstraint(fields=("user_id", "version"), name="live_receipt_once"),
+        )
+        indexes = (
+            models.Index(
+                fields=["id"], name="live_receipt_unsent", condition=models.Q(sent_at=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at version {self.version}"

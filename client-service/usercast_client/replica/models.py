@@ -167,3 +167,25 @@ class Bootstrap(models.Model):
 
     def __str__(self) -> str:
         return f"begun at {self.started_at:%Y-%m-%d %H:%M}, {self.lines} lines"
+
+
+class Check(models.Model):
+    """What the latest comparison with the master found (``replica.reconcile``); one row."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    checked_at = models.DateTimeField()
+    took_ms = models.IntegerField()
+    #: Replicated users here.
+    users = models.BigIntegerField()
+    #: Users who are not as the master has them, for good.
+    drift = models.IntegerField()
+    #: Users whose newest change is still on its way here.
+    behind = models.IntegerField()
+    #: A few of the drifting ones, as JSON: ``user_id``, ``wrong``.
+    examples = models.JSONField(default=list)
+
+    class Meta:
+        db_table = "replica_check"
+
+    def __str__(self) -> str:
+        return f"{self.checked_at:%Y-%m-%d %H:%M:%S}: drift {self.drift}, behind {self.behind}"

@@ -18,7 +18,8 @@ class Scope(models.TextChoices):
 
     READ = "read", "read: look at users, groups and the outbox"
     WRITE = "write", "write: create, change and delete"
-    SNAPSHOT = "snapshot", "snapshot: fetch all users at once"
+    SNAPSHOT = "snapshot", "snapshot: fetch all users, and compare with them"
+    REPORT = "report", "report: say how a client stands"
 
 
 class ApiToken(AbstractAuthToken):  # type: ignore[misc]

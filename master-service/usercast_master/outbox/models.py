@@ -58,6 +58,36 @@ class OutboxEntry(models.Model):
         return f"{self.user_id} at version {self.version}"
 
 
+class Dismissal(models.Model):
+    """A user who lost access: deactivated, deleted, or no longer among the replicated ones.
+
+    Written with the change itself. It holds nobody's name, and so may outlive an erasure, which the
+    clients' receipts for it prove.
+    """
+
+    user_id = models.UUIDField()
+    #: The outbox entry's at that change.
+    version = models.BigIntegerField()
+    #: The master's clock then.
+    at = models.DateTimeField()
+    #: The clients forget the user; otherwise the account is inactive.
+    is_deletion = models.BooleanField()
+    #: Some client may still owe a receipt. Looked at by ``clients.receipts``.
+    is_open = models.BooleanField(default=True, db_default=True)
+
+    class Meta:
+        db_table = "outbox_dismissal"
+        indexes = (
+            models.Index(fields=["at"], name="outbox_dismissal_open", condition=Q(is_open=True)),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=("user_id", "version"), name="outbox_dismissal_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at version {self.version}"
+
+
 class Minute(models.Model):
     """How publishing went in one minute; kept for a few days by ``outbox.minutes``."""
 
