@@ -224,6 +224,32 @@ def visit(
     return open_page
 
 
+@pytest.fixture(scope="session")
+def desk_cookies(browser: Browser, master: Api) -> list[Any]:
+    """Of a session of the master's operator."""
+    context = browser.new_context()
+    sign_in(context.new_page(), master.login, "/admin/")
+    found = context.cookies()
+    context.close()
+    return found
+
+
+@pytest.fixture
+def desk(
+    contexts: Callable[..., BrowserContext], desk_cookies: list[Any], master: Api
+) -> Callable[..., Page]:
+    """Open a page of the master as its operator."""
+
+    def visit(path: str, **options: Any) -> Page:
+        context = contexts(**options)
+        context.add_cookies(desk_cookies)
+        page = context.new_page()
+        page.goto(master.login["url"] + path)
+        return page
+
+    return visit
+
+
 @pytest.fixture
 def wire() -> Callable[..., Wire]:
     """What to put between a page and its service; its requests may fail then."""

@@ -115,6 +115,12 @@ def looks(page: Page) -> Iterator[str]:
         yield f"{size['width']} px, {scheme}"
 
 
+def fits_in_each_look(page: Page) -> None:
+    """Unfold's side bar follows a new width by a script: a moment later."""
+    for look in looks(page):
+        eventually(lambda: fits(page), within=10, what=f"{page.url} fitting {look}")
+
+
 def findings(page: Page) -> list[str]:
     """What axe finds serious or critical."""
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]

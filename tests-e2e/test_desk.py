@@ -7,38 +7,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from conftest import SOON_SECONDS, Api, sign_in
+from conftest import SOON_SECONDS, Api
 from embedded.deployment import Deployment
-from pages import fits, fresh
-from test_accessibility import findings, looks
+from pages import fresh
+from test_accessibility import findings, fits_in_each_look, looks
 from usercast.testing import eventually
 
 ADMIN = "/admin/accounts/user/"
-
-
-@pytest.fixture(scope="module")
-def cookies(browser: Any, master: Api) -> list[Any]:
-    context = browser.new_context()
-    sign_in(context.new_page(), master.login, "/admin/")
-    found = context.cookies()
-    context.close()
-    return found
-
-
-@pytest.fixture
-def desk(
-    contexts: Callable[..., BrowserContext], cookies: list[Any], master: Api
-) -> Callable[..., Page]:
-    """Open a page of the master as its operator."""
-
-    def visit(path: str, **options: Any) -> Page:
-        context = contexts(**options)
-        context.add_cookies(cookies)
-        page = context.new_page()
-        page.goto(master.login["url"] + path)
-        return page
-
-    return visit
 
 
 @pytest.fixture
@@ -46,12 +21,6 @@ def people(master: Api) -> list[dict[str, Any]]:
     """Three users with a name of their own to search for."""
     name = fresh("desk")
     return [master.create(username=f"{name}.{number}") for number in range(3)]
-
-
-def fits_in_each_look(page: Page) -> None:
-    """Unfold's side bar follows a new width by a script: a moment later."""
-    for look in looks(page):
-        eventually(lambda: fits(page), within=10, what=f"{page.url} fitting {look}")
 
 
 def select_all(page: Page, action: str) -> None:

@@ -511,7 +511,7 @@ def test_what_sns_could_not_hand_over_is_redriven_to_the_lane_made_anew(
     )
     (row,) = eventually(lambda: listed("--queue", "undelivered"), within=10)
     assert (row["changes"], row["reason"]) == (1, READS_WELL[Source.UNDELIVERED])
-    with pytest.raises(ConfigurationError, match=f"usercast-{name}-live.*deploy_client {name}"):
+    with pytest.raises(ConfigurationError, match=f"usercast-{name}-live.*clients add {name}"):
         run("redrive")
     live = aws.sqs().create_queue(QueueName=f"usercast-{name}-live")["QueueUrl"]
     run("redrive")
@@ -575,7 +575,7 @@ def test_missing_queue_and_silent_sqs_are_clear_errors(
     settings: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     settings.USERCAST_CLIENT = "nobody"
-    with pytest.raises(ConfigurationError, match="deploy_client nobody"):
+    with pytest.raises(ConfigurationError, match="clients add nobody"):
         run(*arguments)
 
     def away(**_arguments: Any) -> None:

@@ -364,7 +364,7 @@ def test_running_poller_drains_both_lanes_and_stops_when_asked() -> None:
 
 
 def test_poller_without_queues_says_how_to_create_them() -> None:
-    with pytest.raises(ConfigurationError, match="deploy_client"):
+    with pytest.raises(ConfigurationError, match="clients add"):
         poller.run(Stop(), client="nobody")
 
 

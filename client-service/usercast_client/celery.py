@@ -1,4 +1,4 @@
-"""A client's Celery application: ticks, keeps the feed short, counts dead letters."""
+"""A client's Celery application: ticks, keeps the feed short, counts dead letters, reports."""
 
 from contextlib import suppress
 from typing import Any
@@ -13,7 +13,9 @@ startup.configure("usercast_client.settings")
 
 app = Celery("usercast_client")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["usercast_client.live", "usercast_client.inbox"])
+app.autodiscover_tasks(
+    ["usercast_client.live", "usercast_client.inbox", "usercast_client.report"]
+)
 
 
 @worker_init.connect

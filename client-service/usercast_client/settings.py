@@ -5,6 +5,8 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+from environs import validate
+
 from usercast.env import Environment
 from usercast.errors import ConfigurationError
 from usercast.https import https_settings
@@ -18,13 +20,16 @@ ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 globals().update(https_settings(env))
 
-#: Where the master answers, and a token with the scope ``snapshot``; for ``manage.py bootstrap``.
+#: Where the master answers, and this client's token there (`manage.py clients add` prints both):
+#: for the first load, for comparing, and for reports. Without them there is none of these.
 USERCAST_MASTER_URL = env.str("USERCAST_MASTER_URL", None)
 USERCAST_MASTER_TOKEN = env.str("USERCAST_MASTER_TOKEN", None)
+#: How often this client compares its users with the master's.
+USERCAST_COMPARE_SECONDS = env.int(
+    "USERCAST_COMPARE_SECONDS", 30, validate=validate.Range(min=1)
+)
 #: This client's name: its queues are usercast-<name>-live and -bulk.
 USERCAST_CLIENT = env.str("USERCAST_CLIENT")
-#: Needed by deploy_client only; the running processes know their queues by name.
-USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN", "")
 #: Pages from which browsers may open the WebSocket, such as https://billing.example.org.
 ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS")
 for origin in ALLOWED_ORIGINS:
@@ -41,6 +46,7 @@ INSTALLED_APPS = [
     "usercast_client.replica",
     "usercast_client.inbox",
     "usercast_client.live",
+    "usercast_client.report",
     "usercast_client.dashboard",
     "usercast",
     "django.contrib.admin",
@@ -184,3 +190,16 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
 }
+if USERCAST_MASTER_URL and USERCAST_MASTER_TOKEN:
+    CELERY_BEAT_SCHEDULE |= {
+        "report": {
+            "task": "usercast_client.report.tasks.send_report",
+            "schedule": 5.0,
+            "options": {"expires": 5},
+        },
+        "compare": {
+            "task": "usercast_client.report.tasks.compare",
+            "schedule": float(USERCAST_COMPARE_SECONDS),
+            "options": {"expires": USERCAST_COMPARE_SECONDS},
+        },
+    }

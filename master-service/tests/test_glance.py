@@ -70,7 +70,8 @@ def test_page_and_its_renewal_show_the_same(root: Browser, address: str) -> None
     Client.objects.create(name="support", waiting=None, dead=None, looked_at=timezone.now())
     Minute.objects.create(minute=minute(1), failures=3, failure_reason="<b>refused</b>")
     page = root.get(address).content.decode()
-    for text in ("Owed to the clients", "billing", "1,234", "not known", "&lt;b&gt;refused"):
+    told = ("Owed to the clients", "billing", "not registered", "2 dead letters", "never")
+    for text in (*told, "not known", "&lt;b&gt;refused"):
         assert text in page
 
 

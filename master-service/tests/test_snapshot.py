@@ -19,6 +19,7 @@ from usercast.contract import STATE_FIELDS, UserChange, UserState
 from usercast.snapshot import Begin, End, read
 from usercast_master.accounts.models import User
 from usercast_master.api import snapshot
+from usercast_master.api.lines import compressed
 from usercast_master.api.models import ApiToken, Scope
 from usercast_master.outbox.content import content_sql
 from usercast_master.outbox.models import OutboxEntry
@@ -72,7 +73,7 @@ def lines(pieces: Iterable[bytes]) -> Iterator[Begin | UserChange | End]:
 
 def changes(after: UUID | None = None) -> list[UserChange]:
     """A snapshot's users and tombstones, after the first and the last line were checked."""
-    begin, *between, end = lines(snapshot.stream(after))
+    begin, *between, end = lines(compressed(snapshot.lines(after)))
     assert (begin, end) == (Begin(len(between)), End(len(between)))
     return between  # type: ignore[return-value]
 
@@ -148,7 +149,7 @@ def test_who_left_past_django_is_left_to_the_audit() -> None:
     User.objects.create(username="ann")
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM accounts_user")
-    assert list(lines(snapshot.stream(None))) == [Begin(1), End(0)]
+    assert list(lines(compressed(snapshot.lines(None)))) == [Begin(1), End(0)]
 
 
 @pytest.mark.parametrize("taken", [0, 1, 4, 8, 9])
@@ -174,7 +175,7 @@ def test_all_of_it_is_of_one_moment(many: None) -> None:
         User.objects.filter(username__endswith="7").delete()
         User.objects.create(username="newcomer")
 
-    reading = lines(snapshot.stream(None))
+    reading = lines(compressed(snapshot.lines(None)))
     half = [next(reading) for _ in range(MANY // 2)]
     elsewhere(change_everything)
     assert [*half, *reading][1:-1] == before
@@ -185,11 +186,12 @@ def test_it_is_never_held_in_full(many: None) -> None:
     """PostgreSQL keeps the rest: neither memory nor a piece grows with the number of users."""
     tracemalloc.start()
     try:
-        sizes = [len(piece) for piece in snapshot.stream(None)]
+        sizes = [len(piece) for piece in compressed(snapshot.lines(None))]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(sizes) == 2 + MANY // snapshot.CHUNK_LINES
+    # The first line, the chunks, the last line, and what ends the gzip.
+    assert len(sizes) == 3 + MANY // snapshot.CHUNK_LINES
     # A chunk as rows, as text, and as bytes, and what of the next has come.
     chunk_bytes = snapshot.CHUNK_LINES * 400
     assert peak < 5 * chunk_bytes
@@ -222,7 +224,7 @@ def test_what_breaks_off_does_not_end(many: None) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
 
-    reading = lines(snapshot.stream(None))
+    reading = lines(compressed(snapshot.lines(None)))
     assert next(reading) == Begin(MANY)
     elsewhere(terminate)
     with pytest.raises(OperationalError):

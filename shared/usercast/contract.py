@@ -22,9 +22,12 @@ from msgspec import Meta, Struct
 
 from usercast.errors import ContractError
 
+#: Of what this module can read and write; the major number is that of the events' types.
+CONTRACT_VERSION = "1.1"
 SOURCE = "/usercast/master"
 UPSERTED = "usercast.user.upserted.v1"
 DELETED = "usercast.user.deleted.v1"
+PROBE = "usercast.probe.v1"
 CONTENT_TYPE = "application/cloudevents-batch+json"
 SCHEMA_PATH = Path(__file__).parent / "schema" / "usercast-users.v1.json"
 
@@ -115,7 +118,13 @@ class UserDeleted(_Event, frozen=True, kw_only=True, tag_field="type", tag=DELET
     data: UserGone
 
 
-Event = UserUpserted | UserDeleted
+class Probe(_Event, frozen=True, kw_only=True, tag_field="type", tag=PROBE):
+    """CloudEvent: nothing has changed; it shows that a lane, its subject, is alive."""
+
+    subject: Lane
+
+
+Event = UserUpserted | UserDeleted | Probe
 
 _encoder = msgspec.json.Encoder()
 _batch_decoder = msgspec.json.Decoder(list[Event])
@@ -162,10 +171,11 @@ class Rejected(Struct, frozen=True, kw_only=True):
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """What a message held: the good changes in their order, and the bad ones apart."""
+    """What a message held: the good changes in their order, and apart the bad ones and probes."""
 
     changes: list[UserChange]
     rejected: list[Rejected]
+    probes: list[Probe]
 
 
 def encode_change(change: UserChange) -> bytes:
@@ -185,6 +195,19 @@ def encode_change(change: UserChange) -> bytes:
             return _encoder.encode(UserDeleted(**envelope, data=gone))
 
 
+def encode_probe(lane: Lane, sent_at: datetime) -> bytes:
+    """A probe of a lane as a CloudEvent in JSON."""
+    return _encoder.encode(
+        Probe(
+            specversion="1.0",
+            source=SOURCE,
+            id=f"probe:{lane.value}:{sent_at.isoformat()}",
+            subject=lane,
+            time=sent_at,
+        )
+    )
+
+
 def check_encoded(encoded_change: bytes) -> None:
     """Return if a reader of this contract can read the change: sending it otherwise is in vain.
 
@@ -193,6 +216,8 @@ def check_encoded(encoded_change: bytes) -> None:
     """
     try:
         event = _event_decoder.decode(encoded_change)
+        if isinstance(event, Probe):
+            raise ContractError("a probe is no change")
         if _NUL_ESCAPE in encoded_change:
             _without_nul(event)
         _change(event)
@@ -226,8 +251,7 @@ def decode_batch(message: Message) -> Batch:
     body = _unpacked(message)
     if _NUL_ESCAPE not in body:
         try:
-            events = _batch_decoder.decode(body)
-            return Batch(changes=[_change(event) for event in events], rejected=[])
+            return _batch(_batch_decoder.decode(body), [])
         except (*_UNREADABLE, ContractError):
             pass  # Which change it is, one by one will tell.
     return _decode_one_by_one(body)
@@ -250,14 +274,25 @@ def _split(body: bytes) -> list[msgspec.Raw]:
 
 
 def _decode_one_by_one(body: bytes) -> Batch:
-    changes: list[UserChange] = []
+    events: list[Event] = []
     rejected: list[Rejected] = []
     for position, raw in enumerate(_split(body)):
         try:
-            changes.append(_change(_without_nul(_event_decoder.decode(raw))))
+            event = _without_nul(_event_decoder.decode(raw))
+            if not isinstance(event, Probe):
+                _change(event)
+            events.append(event)
         except (*_UNREADABLE, ContractError) as error:
             rejected.append(Rejected(position=position, reason=str(error)))
-    return Batch(changes=changes, rejected=rejected)
+    return _batch(events, rejected)
+
+
+def _batch(events: Sequence[Event], rejected: list[Rejected]) -> Batch:
+    return Batch(
+        changes=[_change(event) for event in events if not isinstance(event, Probe)],
+        rejected=rejected,
+        probes=[event for event in events if isinstance(event, Probe)],
+    )
 
 
 def _unpacked(message: Message) -> bytes:
@@ -291,12 +326,13 @@ def checked(change: UserChange, encoded: bytes) -> UserChange:
     return change
 
 
-def _change(event: Event) -> UserChange:
+def _change(event: UserUpserted | UserDeleted) -> UserChange:
     return checked(UserChange(changed_at=event.time, data=event.data), b"")
 
 
 def _without_nul(event: Event) -> Event:
-    _refuse_nul(event.data)
+    if not isinstance(event, Probe):
+        _refuse_nul(event.data)
     return event
 
 

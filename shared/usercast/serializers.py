@@ -87,9 +87,9 @@ class ReportSerializer(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Of the newest change, from its commit on the master to its commit there.",
     )
-    lag_history = LagPointSerializer(many=True, max_length=MAX_POINTS)
+    lag_history = serializers.ListField(child=LagPointSerializer(), max_length=MAX_POINTS)
     dead_letters = serializers.IntegerField(min_value=0, max_value=2**53, allow_null=True)
     live = LaneReportSerializer(allow_null=True)
     bulk = LaneReportSerializer(allow_null=True)
     check = CheckReportSerializer(allow_null=True)
-    receipts = ReceiptSerializer(many=True, max_length=MAX_RECEIPTS)
+    receipts = serializers.ListField(child=ReceiptSerializer(), max_length=MAX_RECEIPTS)

@@ -17,6 +17,7 @@ from bench import (
     cost,
     flood,
     one_change,
+    reconcile,
     report,
     save,
     sockets,
@@ -35,6 +36,7 @@ PARTS: dict[str, Callable[[Session], report.Findings]] = {
     "audit": audit.run,
     "transfer": transfer.run,
     "bootstrap": bootstrap.run,
+    "reconcile": reconcile.run,
     "sockets": sockets.run,
 }
 

@@ -28,9 +28,10 @@ SELECT uuidv7(), 'audit-' || n, 'First', 'Last ' || mod(n, 4999), 'audit-' || n 
 FROM generate_series(1, {USERS}) AS n;
 INSERT INTO auth_group (name) SELECT 'group-' || n FROM generate_series(0, 9) AS n;
 INSERT INTO accounts_user_groups (user_id, group_id)
-SELECT person.id, auth_group.id FROM accounts_user AS person
-JOIN auth_group ON auth_group.name = 'group-' || mod(nullif(substr(username, 7), '')::int / 3, 10)
-WHERE mod(nullif(substr(username, 7), '')::int, 3) = 0;
+SELECT person.id, auth_group.id
+FROM (SELECT id, substring(username, '^audit-(.*)')::int AS n FROM accounts_user) AS person
+JOIN auth_group ON auth_group.name = 'group-' || mod(n / 3, 10)
+WHERE mod(n, 3) = 0;
 """
 _ENTRIES = """
 INSERT INTO outbox_entry (user_id, version, published_version, published_hash, changed_at,

@@ -59,43 +59,44 @@ def run(session: Session) -> Findings:
         with session.step(f"{USERS:,} users on the master"):
             fill()
         with session.step("bootstrap"):
-            load = _bootstrap(deployment)
+            done = load(deployment)
         with session.step("the floor"):
             floor = _floor(deployment)
-    share = floor / load.seconds
+    share = floor / done.seconds
     sheet = Sheet(f"manage.py bootstrap, {USERS:,} users", ("", "s", "users/s"))
     sheet.rows += [
-        ("master → committed on the client", f"{load.seconds:.1f}", f"{USERS / load.seconds:,.0f}"),
+        (
+            "master → committed on the client",
+            f"{done.seconds:.1f}",
+            f"{USERS / done.seconds:,.0f}",
+        ),
         ("floor: COPY and one upsert, by psql", f"{floor:.1f}", f"{USERS / floor:,.0f}"),
     ]
     sheet.notes += [
         f"of the floor: {share:.2f}, {aim(share, at_least=AIM_OF_FLOOR)}",
-        f"peak memory of the command {load.client_bytes / 1e6:.0f} MB, of the master's web process"
-        f" {load.master_bytes / 1e6:.0f} MB, "
-        + aim(max(load.client_bytes, load.master_bytes) / 1e6, at_most=AIM_PEAK_MB),
+        f"peak memory of the command {done.client_bytes / 1e6:.0f} MB, of the master's web process"
+        f" {done.master_bytes / 1e6:.0f} MB, "
+        + aim(max(done.client_bytes, done.master_bytes) / 1e6, at_most=AIM_PEAK_MB),
     ]
     figures = {
         "users": USERS,
-        "bootstrap_seconds": load.seconds,
+        "bootstrap_seconds": done.seconds,
         "floor_seconds": floor,
-        "client_peak_bytes": load.client_bytes,
-        "master_peak_bytes": load.master_bytes,
+        "client_peak_bytes": done.client_bytes,
+        "master_peak_bytes": done.master_bytes,
     }
     return Findings([sheet], figures)
 
 
-def _bootstrap(deployment: Deployment) -> Load:
-    made = ("api_tokens", "create", deployment.master.operator, "bench", "--scope", "snapshot")
-    token = deployment.manage("master", *made).splitlines()[-1]
-    run = measured(
-        deployment,
-        system.CLIENT,
-        "bootstrap",
-        USERCAST_MASTER_URL=deployment.master.url,
-        USERCAST_MASTER_TOKEN=token,
-    )
-    if f"new {USERS:,}" not in run.output:
-        raise BenchFailed(f"bootstrap did not find all users new: {run.output[-2000:]}")
+def load(deployment: Deployment, *, new: int = USERS) -> Load:
+    """Bring the master's users to a client that has none.
+
+    Raises:
+        BenchFailed: not just so many of them were new.
+    """
+    run = measured(deployment, system.CLIENT, "bootstrap")
+    if f"new {new:,}" not in run.output:
+        raise BenchFailed(f"bootstrap did not find {new:,} new: {run.output[-2000:]}")
     return Load(run.seconds, run.peak_bytes, _peak_bytes(deployment))
 
 

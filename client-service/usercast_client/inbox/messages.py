@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from usercast import aws
-from usercast.contract import Message, UserChange, decode_batch
+from usercast.contract import Message, Probe, UserChange, decode_batch
 from usercast.errors import ContractError
 
 if TYPE_CHECKING:
@@ -19,11 +19,12 @@ MAX_MESSAGES = 10
 
 
 class Received(NamedTuple):
-    """A message, decoded: its good changes, and whether any was bad."""
+    """A message, decoded: its good changes, whether any was bad, and the canary's probes."""
 
     receipt_handle: str
     changes: list[UserChange]
     has_rejected: bool
+    probes: list[Probe]
 
 
 def receive(queue_url: str) -> "list[MessageTypeDef]":
@@ -54,10 +55,10 @@ def decode(message: "MessageTypeDef") -> Received:
         batch = decode_batch(_as_sent(message))
     except ContractError as error:
         rejected(str(error))
-        return Received(message["ReceiptHandle"], [], has_rejected=True)
+        return Received(message["ReceiptHandle"], [], has_rejected=True, probes=[])
     for bad in batch.rejected:
         rejected(bad.reason, bad.position)
-    return Received(message["ReceiptHandle"], batch.changes, bool(batch.rejected))
+    return Received(message["ReceiptHandle"], batch.changes, bool(batch.rejected), batch.probes)
 
 
 def delete(queue_url: str, receipt_handles: Sequence[str]) -> None:

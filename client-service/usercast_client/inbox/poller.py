@@ -25,6 +25,7 @@ from django.db import (
 from usercast.contract import Lane, UserChange
 from usercast.lifecycle import Stop
 from usercast.topology import lane_queue_url
+from usercast_client.inbox import probes
 from usercast_client.inbox.hold import Hold, give_back
 from usercast_client.inbox.messages import Received, decode, delete, receive
 from usercast_client.live.broadcast import Broadcaster
@@ -127,7 +128,9 @@ def _apply_when_possible(received: Sequence[Received], shared: Lanes) -> set[Use
     changes = [change for item in received for change in item.changes]
     while True:
         try:
-            return set(_apply(changes, shared.broadcaster))
+            refused = set(_apply(changes, shared.broadcaster))
+            probes.note(probe for item in received for probe in item.probes)
+            return refused
         except (DatabaseError, InterfaceError) as error:
             log.warning("database_unusable", reason=_reason(error))
         if shared.stop.wait(RETRY_SECONDS):

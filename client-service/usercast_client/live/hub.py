@@ -8,10 +8,12 @@ push.
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -20,7 +22,7 @@ from channels.layers import get_channel_layer
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from usercast_client.live import access, feed
+from usercast_client.live import access, feed, receipts
 from usercast_client.live.access import Reason, View
 from usercast_client.live.broadcast import GROUP, frame_of
 from usercast_client.live.fanout import FanOut, Socket
@@ -40,6 +42,8 @@ RETRY_SECONDS = 1.0
 _FETCH_MS = 20
 _SPREAD_AT_MOST_MS = 60_000
 _SPREAD_WORTH_TELLING_MS = 1000
+#: Why a socket ends that counts towards a receipt.
+_DISMISSED = (Reason.DEACTIVATED, Reason.DELETED)
 
 
 class Hub:
@@ -57,6 +61,10 @@ class Hub:
         self._ticked_at = 0.0
         self._told_spread_ms = 0
         self._rechecked_at = 0.0
+        #: Told to end, and not gone yet: counted already.
+        self._ended: set[Socket] = set()
+        #: Nobody else holds a task that nobody waits for.
+        self._counting: set[asyncio.Task[None]] = set()
 
     def join(self, socket: Socket) -> None:
         """From now on this socket is told, and closed when its user loses access."""
@@ -73,6 +81,7 @@ class Hub:
     def leave(self, socket: Socket) -> None:
         """The socket is closed; may be said twice."""
         self._sockets.discard(socket)
+        self._ended.discard(socket)
         if not self._sockets:
             self._cursor = None
 
@@ -211,10 +220,27 @@ class Hub:
         if not asked:
             return
         standing = await in_database(access.standing)({socket.grant for socket in asked})
+        dismissed: Counter[UUID] = Counter()
         for socket in asked:
             ended, socket.expires_at = standing[socket.grant]
-            if ended:
-                socket.end(ended)
+            if not ended:
+                continue
+            if ended in _DISMISSED and socket.grant.is_replicated and self._is_there(socket):
+                dismissed[socket.grant.user_id] += 1
+                self._ended.add(socket)
+            socket.end(ended)
+        if dismissed:
+            self._count(dismissed)
+
+    def _is_there(self, socket: Socket) -> bool:
+        """It has neither gone, nor been told to."""
+        return socket in self._sockets and socket not in self._ended
+
+    def _count(self, dismissed: Mapping[UUID, int]) -> None:
+        """Have closed sockets added to the receipts; nobody waits for it, or for the database."""
+        task = asyncio.create_task(_add_to_receipts(dismissed))
+        self._counting.add(task)
+        task.add_done_callback(self._counting.discard)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
@@ -223,6 +249,13 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 def current() -> Hub:
     """The hub of the running event loop."""
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+
+
+async def _add_to_receipts(dismissed: Mapping[UUID, int]) -> None:
+    try:
+        await in_database(receipts.sockets_closed)(dismissed)
+    except Exception as error:  # noqa: BLE001 - the sockets are closed, which is what counts
+        log.warning("closed_sockets_not_counted", reason=str(error).partition("\n")[0])
 
 
 def _announcement(cursor: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Receipt(models.Model):
     applied_at = models.DateTimeField()
     #: Of the user's open WebSockets, by all web processes so far.
     sockets_closed = models.IntegerField(default=0, db_default=0)
-    #: The user's row is gone; False of a deactivation, and of a row that is kept (``replica.Kept``).
+    #: The user's row is gone; False of a deactivation, and of a row that is ``Kept``.
     erased = models.BooleanField()
     #: When the master took it as it is here; None if it has not.
     sent_at = models.DateTimeField(null=True)

@@ -1,4 +1,4 @@
-"""What Celery beat asks of ``live``: to tick, and to keep the change feed short."""
+"""What Celery beat asks of ``live``: to tick, and to keep feed and receipts short."""
 
 import redis
 import structlog
@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
 from usercast_client.celery import app
-from usercast_client.live import clock, feed
+from usercast_client.live import clock, feed, receipts
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,8 @@ def tick() -> None:
 
 @app.task(ignore_result=True)
 def trim_feed() -> None:
-    """Drop what the feed no longer has to keep."""
+    """Drop what the feed and the receipts no longer have to keep."""
+    receipts.trim()
     trimmed = feed.trim(keep=settings.USERCAST_FEED_KEEP)
     if trimmed:
         log.info("feed_trimmed", changes=trimmed)

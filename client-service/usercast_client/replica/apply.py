@@ -16,8 +16,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from usercast.contract import STATE_FIELDS, UserChange, UserState
-from usercast_client.live import feed
+from usercast_client.live import feed, receipts
 from usercast_client.live.models import Change
+from usercast_client.replica import endings
 from usercast_client.replica.models import Clash, Kept, Tombstone
 from usercast_client.replica.names import Holder, assign, placeholder
 from usercast_client.replica.removal import remove
@@ -76,6 +77,9 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         _forget({change.user_id for change in states}, tombstones)
         _record_clashes(fresh, names.given)
         told = feed.append([*_of_the_gone(gone, rows, kept), *_of_the_living(shown, rows)])
+        ended = endings.applied([*gone, *states], kept)
+        had_ended = endings.loaded_before(newest.values(), rows, tombstones)
+        receipts.note([*ended, *had_ended], applied_at=told.applied_at)
     return Applied(told, stale=len(changes) - len(gone) - len(states))
 
 

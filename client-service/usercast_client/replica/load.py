@@ -10,6 +10,7 @@ from itertools import starmap
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 from msgspec import Struct
 
 from usercast.contract import UserChange
@@ -97,6 +98,17 @@ FROM incoming WHERE NOT deleted ORDER BY id
 """
 
 
+# What was so before this client's first load began ended nobody's access here; a later load, which
+# catches up, may do so.
+_RECEIPTS = """
+INSERT INTO live_receipt (user_id, version, erased, applied_at)
+SELECT id, version, deleted, %s FROM incoming
+WHERE (deleted OR NOT is_active)
+  AND changed_at > (SELECT min(started_at) FROM replica_bootstrap)
+ON CONFLICT (user_id, version) DO NOTHING
+"""
+
+
 class Line(Struct, frozen=True, gc=False):
     """A line of the snapshot: what it says, and as it came."""
 
@@ -140,6 +152,7 @@ def _load(lines: Sequence[Line]) -> Loaded:
         cursor.execute(_FORGET)
         cursor.execute(_INSERT)
         created = int(cursor.rowcount)
+        cursor.execute(_RECEIPTS, [timezone.now()])
         return Loaded(created, apply(others) if others else None)
 
 

@@ -1,17 +1,25 @@
-"""Master: asks the master's REST API for the snapshot of all users."""
+"""Master: asks the master's REST API for its users and their digests, and reports to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 from django.conf import settings
 
-from usercast.errors import ConfigurationError, UsercastError
+from usercast import snapshot as lines_of
+from usercast.contract import UserChange
+from usercast.digest import MasterDigests, Published
+from usercast.errors import ConfigurationError, ContractError, UsercastError
 
 _CONNECT_SECONDS = 5.0
 #: How long the master may be silent in the middle of a snapshot.
 _READ_SECONDS = 60.0
+#: A report is not worth more: the next one tells the same and more.
+_REPORT_SECONDS = 5.0
 
 
 class MasterUnreachable(UsercastError):
@@ -32,11 +40,96 @@ def snapshot(after: UUID | None) -> Iterator[Iterator[bytes]]:
         MasterUnreachable: also while the lines are read.
     """
     parameters = {} if after is None else {"after": str(after)}
+    with _streamed("/api/v1/snapshot/", parameters) as lines:
+        yield lines
+
+
+def users(user_ids: Sequence[UUID]) -> list[UserChange]:
+    """Up to 100 users as the master has them now; whom it does not know is missing.
+
+    Raises:
+        MasterRefused: also if an answer does not follow the contract.
+        MasterUnreachable: the answer broke off, too.
+    """
+    ids = ",".join(str(user_id) for user_id in user_ids)
+    with _streamed("/api/v1/snapshot/", {"ids": ids}) as lines:
+        found = [_understood(line) for line in lines]
+    if not found or not isinstance(found[-1], lines_of.End):
+        raise MasterUnreachable("The answer broke off before its last line")
+    return [line for line in found if isinstance(line, UserChange)]
+
+
+def digests(before: datetime | None) -> MasterDigests:
+    """The master's digests; ``before``: what was published later has not come here yet.
+
+    Raises:
+        ConfigurationError: the master's address or the token is not set.
+        MasterRefused: the token is not valid, or lacks the scope ``snapshot``.
+        MasterUnreachable: it did not answer.
+    """
+    parameters = {} if before is None else {"before": before.isoformat()}
+    answer = _asked("GET", "/api/v1/digests/", params=parameters)
+    try:
+        return msgspec.json.decode(answer.content, type=MasterDigests)
+    except msgspec.DecodeError as error:
+        raise MasterRefused(f"The master's digests cannot be read: {error}") from error
+
+
+def published(buckets: Sequence[int]) -> list[Published]:
+    """Who is in these buckets, up to 512 of them, as the master has published them.
+
+    Raises:
+        MasterRefused: as for ``digests``.
+        MasterUnreachable: the answer broke off, too.
+    """
+    asked = {"buckets": ",".join(str(bucket) for bucket in buckets)}
+    with _streamed("/api/v1/digests/users/", asked) as lines:
+        *found, end = lines
+    try:
+        msgspec.json.decode(end, type=lines_of.End)
+        return [_published_decoder.decode(line) for line in found]
+    except msgspec.DecodeError as error:
+        raise MasterUnreachable(f"The answer broke off: {error}") from error
+
+
+def report(client: str, report: dict[str, Any]) -> None:
+    """Tell the master how this client stands.
+
+    Raises:
+        ConfigurationError: the master's address or the token is not set.
+        MasterRefused: the token is not this client's, or the report is not valid.
+        MasterUnreachable: it did not answer.
+    """
+    path = f"/api/v1/clients/{client}/status/"
+    _asked("PUT", path, json=report, timeout=_REPORT_SECONDS)
+
+
+_published_decoder = msgspec.json.Decoder(Published)
+
+
+def _understood(line: bytes) -> "lines_of.Begin | UserChange | lines_of.End":
+    try:
+        return lines_of.read(line)
+    except ContractError as error:
+        whom = lines_of.id_of(line) or "somebody"
+        raise MasterRefused(f"What the master says of {whom} cannot be read: {error}") from error
+
+
+def _asked(method: str, path: str, **options: Any) -> httpx.Response:
     with _http() as http:
         try:
-            answer = http.send(
-                http.build_request("GET", "/api/v1/snapshot/", params=parameters), stream=True
-            )
+            answer = http.request(method, path, **options)
+        except httpx.RequestError as error:
+            raise MasterUnreachable(f"{settings.USERCAST_MASTER_URL}: {error!r}") from error
+        _check(answer)
+        return answer
+
+
+@contextmanager
+def _streamed(path: str, parameters: dict[str, str]) -> Iterator[Iterator[bytes]]:
+    with _http() as http:
+        try:
+            answer = http.send(http.build_request("GET", path, params=parameters), stream=True)
             _check(answer)
         except httpx.RequestError as error:
             raise MasterUnreachable(f"{settings.USERCAST_MASTER_URL}: {error!r}") from error
@@ -56,7 +149,7 @@ def _http() -> httpx.Client:
 def _setting(name: str) -> str:
     value: str | None = getattr(settings, name)
     if not value:
-        raise ConfigurationError(f"{name} is not set: a bootstrap asks the master")
+        raise ConfigurationError(f"{name} is not set: it says how to reach the master")
     return value
 
 
@@ -85,4 +178,4 @@ def _lines(answer: httpx.Response) -> Iterator[bytes]:
             *lines, rest = (rest + piece).split(b"\n")
             yield from lines
     except httpx.RequestError as error:
-        raise MasterUnreachable(f"The snapshot broke off: {error!r}") from error
+        raise MasterUnreachable(f"The answer broke off: {error!r}") from error

@@ -19,6 +19,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from usercast_master.accounts import actions, history, rights
 from usercast_master.accounts.models import User
+from usercast_master.clients import standing
 from usercast_master.desk.deadlocks import again_after_deadlock
 from usercast_master.outbox import delivery
 from usercast_master.outbox.delivery import Delivery
@@ -87,7 +88,14 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     search_help_text = "Username, name or e-mail address"
     autocomplete_fields = ("groups",)
     filter_horizontal = ("user_permissions",)
-    readonly_fields = ("id", "last_login", "date_joined", "shown_version", "told_delivery")
+    readonly_fields = (
+        "id",
+        "last_login",
+        "date_joined",
+        "shown_version",
+        "told_delivery",
+        "shown_access",
+    )
     actions = (
         actions.deactivate,
         actions.activate,
@@ -148,6 +156,31 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="delivery")
     def told_delivery(self, user: Any) -> str:
         return str(delivery.state_of(user).label)
+
+    @admin.display(description="access on clients")
+    def shown_access(self, user: Any) -> str:
+        """How the latest dismissal stands, and the way to all of them."""
+        said = f"{standing.what(user.dismissal)}: {standing.said(user.dismissal)}"
+        page = standing.address(user.pk)
+        return format_html('<a class="desk-proof-user" href="{}">{}</a>', page, said)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        user: Any = super().get_object(request, object_id, from_field)
+        if user is not None:
+            user.dismissal = standing.newest(user.pk)
+        return user
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Who never lost access has nothing to show of it."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if getattr(obj, "dismissal", None) is None:
+            return fieldsets
+        return [
+            (name, {**options, "fields": (*options["fields"], "shown_access")})
+            if name == "Delivery"
+            else (name, options)
+            for name, options in fieldsets
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         fields = super().get_readonly_fields(request, obj)

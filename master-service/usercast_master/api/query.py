@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from rest_framework import serializers
 
+from usercast.digest import BUCKETS
 from usercast_master.accounts.models import User
 from usercast_master.api import paging
 from usercast_master.api.problems import InvalidParameters
@@ -36,11 +37,53 @@ class UserQuery(Strict):
     page_size = serializers.IntegerField(default=100, min_value=1, max_value=1000)
 
 
+class Several(serializers.CharField):
+    """Values between commas, each as another field reads it."""
+
+    def __init__(
+        self, child: serializers.Field[Any, Any, Any, Any], *, at_most: int, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._child = child
+        self._at_most = at_most
+
+    def to_internal_value(self, data: Any) -> Any:
+        texts = super().to_internal_value(data).split(",")
+        if len(texts) > self._at_most:
+            raise serializers.ValidationError(f"At most {self._at_most} are taken at once.")
+        return [self._child.run_validation(text) for text in texts]
+
+
 class SnapshotQuery(Strict):
-    """From where on a snapshot is asked for."""
+    """Whom a snapshot is asked for."""
 
     after = serializers.UUIDField(
         required=False, help_text="The last id that has come: go on after it."
+    )
+    ids = Several(
+        serializers.UUIDField(),
+        required=False,
+        at_most=100,
+        help_text="Only these, at most 100, with commas between.",
+    )
+
+
+class DigestsQuery(Strict):
+    """How far the asking client has got."""
+
+    before = serializers.DateTimeField(
+        required=False,
+        help_text="The client lacks what was published after this, since its queues are behind.",
+    )
+
+
+class BucketsQuery(Strict):
+    """Which buckets are looked into."""
+
+    buckets = Several(
+        serializers.IntegerField(min_value=0, max_value=BUCKETS - 1),
+        at_most=512,
+        help_text=f"Up to 512 numbers, 0 to {BUCKETS - 1}, with commas between.",
     )
 
 

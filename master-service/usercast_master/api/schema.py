@@ -39,6 +39,8 @@ _PROBLEMS: dict[str, dict[HTTPStatus, str]] = {
     "update": _WITH_BODY | _GONE | _TAKEN,
     "partial_update": _WITH_BODY | _GONE | _TAKEN,
     "destroy": _GONE | _TAKEN,
+    "users": _BAD_QUERY,
+    "report": _WITH_BODY | {HTTPStatus.NOT_FOUND: "No client of this name is registered."},
 }
 _BAD_ETAG = {HTTPStatus.BAD_REQUEST: "Not valid: `detail` and `errors` say what and where."}
 _STALE = _BAD_ETAG | {
@@ -137,6 +139,8 @@ class ApiSchema(AutoSchema):
     def _answer(self) -> Any:
         if self._action == "destroy":
             return OpenApiResponse(description="Deleted.")
+        if self._action == "report":
+            return OpenApiResponse(description="Noted.")
         if self._action == "list" and hasattr(self.view, "page_serializer_class"):
             return self.view.page_serializer_class
         return super().get_response_serializers()
@@ -162,7 +166,7 @@ class ApiSchema(AutoSchema):
 
     @property
     def _success(self) -> int:
-        return {"create": 201, "destroy": 204}.get(self._action, 200)
+        return {"create": 201, "destroy": 204, "report": 204}.get(self._action, 200)
 
     def _problems(self) -> Iterator[tuple[tuple[int, str], OpenApiResponse]]:
         found = _ALWAYS | _PROBLEMS.get(self._action, {})

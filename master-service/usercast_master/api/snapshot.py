@@ -3,8 +3,7 @@
 PostgreSQL writes the lines, in the format that ``usercast.snapshot`` reads on the client.
 """
 
-import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from uuid import UUID
 
 import msgspec
@@ -12,12 +11,12 @@ from django.db import connection, transaction
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from usercast.contract import STATE_FIELDS
-from usercast.snapshot import CONTENT_TYPE, Begin, End
+from usercast.snapshot import Begin, End
+from usercast_master.api.lines import LinesRenderer, answer
 from usercast_master.api.models import Scope
 from usercast_master.api.permissions import MayCall, MayTakeSnapshot
 from usercast_master.api.query import SnapshotQuery, asked
@@ -29,7 +28,7 @@ CHUNK_LINES = 2_000
 
 _READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # Of the entries alone: the first line must not wait for a join of all users.
-_TOTAL = "SELECT count(*) FROM outbox_entry WHERE {after}"
+_TOTAL = "SELECT count(*) FROM outbox_entry WHERE {wanted}"
 # Who has an entry and is neither there nor deleted, left by raw SQL: the audit will see to it.
 _LINES = """
 SELECT (
@@ -50,44 +49,41 @@ ORDER BY entry.user_id
 """
 _GONE = "entry.user_id AS id, entry.version"
 _STATE = ", ".join([_GONE, *(f"content.{field}" for field in STATE_FIELDS)])
-_AFTER = "(%(after)s::uuid IS NULL OR {id} > %(after)s::uuid)"
+_WANTED = """(%(after)s::uuid IS NULL OR {id} > %(after)s::uuid)
+    AND (%(ids)s::uuid[] IS NULL OR {id} = ANY(%(ids)s::uuid[]))"""
 
 
-def stream(after: UUID | None) -> Iterator[bytes]:
-    """The snapshot, of users and tombstones whose id is greater, as gzip in pieces.
+def lines(
+    after: UUID | None = None, ids: Sequence[UUID] | None = None
+) -> Generator[bytes, None, None]:
+    """The snapshot in pieces, each of whole lines; all of it is as of one moment.
 
-    All of it is as of one moment, however long the reader takes. Whoever reads it decompresses
-    each piece as it comes. Closing it ends the transaction that it reads in.
+    Closing it ends the transaction that it reads in.
+
+    Args:
+        after: users and tombstones whose id is greater.
+        ids: only these.
 
     Raises:
         OperationalError: the database is away. What was sent until then has no end line.
     """
-    gzip = zlib.compressobj(level=1, wbits=31)
-
-    def packed(lines: bytes) -> bytes:
-        return gzip.compress(lines) + gzip.flush(zlib.Z_SYNC_FLUSH)
-
-    parameters = {"after": after and str(after)}
+    parameters = {
+        "after": None if after is None else str(after),
+        "ids": None if ids is None else [str(one) for one in ids],
+    }
     count = 0
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_READ_ONLY)
-            cursor.execute(_TOTAL.format(after=_AFTER.format(id="user_id")), parameters)
+            cursor.execute(_TOTAL.format(wanted=_WANTED.format(id="user_id")), parameters)
             (total,) = cursor.fetchone()
-        yield packed(_line(Begin(total)))
+        yield _line(Begin(total))
         with connection.chunked_cursor() as cursor:
             cursor.execute(_lines_sql(), parameters)
             while rows := cursor.fetchmany(CHUNK_LINES):
                 count += len(rows)
-                yield packed("".join([f"{line}\n" for (line,) in rows]).encode())
-    yield gzip.compress(_line(End(count))) + gzip.flush()
-
-
-class LinesRenderer(JSONRenderer):
-    """Lets a caller ask for the snapshot's media type; problems are JSON as elsewhere."""
-
-    media_type = CONTENT_TYPE
-    format = "ndjson"
+                yield "".join([f"{line}\n" for (line,) in rows]).encode()
+    yield _line(End(count))
 
 
 class SnapshotViewSet(Throttled, ViewSet):
@@ -109,10 +105,10 @@ class SnapshotViewSet(Throttled, ViewSet):
         "changed_at": …, "data": {…}}`) and deleted ones (`"type": "deleted"`, `data` being `id`
         and `version`). The last, `{"type": "end", "count": …}`, says how many they were; without
         it the snapshot was cut off: ask for the rest with `after`.
+        With `ids`, these alone; of one that the master does not know there is no line.
         """
-        after = asked(request.query_params.dict(), SnapshotQuery).get("after")
-        headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
-        return StreamingHttpResponse(stream(after), content_type=CONTENT_TYPE, headers=headers)
+        wanted = asked(request.query_params.dict(), SnapshotQuery)
+        return answer(lines(wanted.get("after"), wanted.get("ids")))
 
 
 def _lines_sql() -> str:
@@ -120,8 +116,8 @@ def _lines_sql() -> str:
         state=_STATE,
         gone=_GONE,
         content=content_sql(),
-        entries=_AFTER.format(id="user_id"),
-        users=_AFTER.format(id="id"),
+        entries=_WANTED.format(id="user_id"),
+        users=_WANTED.format(id="id"),
     )
 
 

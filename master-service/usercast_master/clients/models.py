@@ -1,4 +1,4 @@
-"""The clients: who is registered, what AWS knows of their queues, and what they report themselves."""
+"""The clients: who is registered, what AWS knows of their queues, and what they report."""
 
 from django.conf import settings
 from django.db import models

@@ -1,5 +1,6 @@
 """At a glance: what the desk's start page says about users, the outbox, and the clients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +10,8 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from usercast_master.accounts.models import User
-from usercast_master.clients.models import Client
+from usercast_master.clients import health
+from usercast_master.clients.health import ClientHealth
 from usercast_master.outbox import minutes, status
 from usercast_master.outbox.models import Minute
 from usercast_master.outbox.scope import replicated
@@ -40,7 +42,7 @@ class Glance:
     failures: int
     failed_at: datetime | None
     failure_reason: str
-    clients: list[Client]
+    clients: Sequence[ClientHealth]
     log: list[LogEntry]
     #: For the charts, one each minute, the oldest first.
     chart: dict[str, list[Any]]
@@ -82,7 +84,7 @@ def look() -> Glance:
         failures=sum(minute.failures for minute in hour),
         failed_at=failed.minute if failed else None,
         failure_reason=failed.failure_reason if failed else "",
-        clients=list(Client.objects.all()),
+        clients=health.look().clients,
         log=list(
             LogEntry.objects.filter(content_type__model__in=("user", "group"))
             .select_related("user", "content_type")

@@ -20,7 +20,16 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     ),
     (
         "Delivery",
-        (("Outbox", "outbox", "admin:outbox_outboxentry_changelist", "outbox.view_outboxentry"),),
+        (
+            ("Clients", "hub", "admin:clients_client_changelist", "clients.view_client"),
+            (
+                "Dismissals",
+                "person_off",
+                "admin:outbox_dismissal_changelist",
+                "accounts.view_user",
+            ),
+            ("Outbox", "outbox", "admin:outbox_outboxentry_changelist", "outbox.view_outboxentry"),
+        ),
     ),
     (
         "API",

@@ -75,6 +75,32 @@ woken AS (SELECT pg_notify('{CHANNEL}', '') FROM (SELECT FROM marked LIMIT 1) AS
 SELECT count(*) FROM marked, (SELECT count(*) FROM woken) AS told
 """
 
+# Urgent is who loses access: that the clients will have to confirm (``clients.receipts``).
+
+_DISMISS = """
+INSERT INTO outbox_dismissal (user_id, version, at, is_deletion)
+SELECT user_id, version, changed_at, deleted_at IS NOT NULL FROM {marked}
+ON CONFLICT (user_id, version) DO NOTHING
+"""
+
+_MARKED = "RETURNING user_id, version, changed_at, deleted_at"
+
+_DISMISS_ONE = f"""
+WITH marked AS ({_RAISE.format(rows=_ONE_ROW)} {_MARKED}),
+dismissed AS ({_DISMISS.format(marked="marked")})
+SELECT pg_notify('{CHANNEL}', '') FROM marked
+"""
+
+# Whether it is urgent is asked of the change: an undelivered entry may be so by an earlier one.
+_DISMISS_MANY = f"""
+WITH given AS MATERIALIZED ({{changes}}),
+marked AS ({_RAISE.format(rows=_MANY_ROWS.format(changes="TABLE given"))} {_MARKED}),
+urgent AS (SELECT user_id FROM given WHERE priority = {Priority.URGENT.value}),
+dismissed AS ({_DISMISS.format(marked="marked JOIN urgent USING (user_id)")}),
+woken AS (SELECT pg_notify('{CHANNEL}', '') FROM (SELECT FROM marked LIMIT 1) AS any_marked)
+SELECT count(*) FROM marked, (SELECT count(*) FROM woken) AS told
+"""
+
 # Locked before it is asked whether they are in scope: who enters it at this moment counts. (OFFSET
 # keeps PostgreSQL from asking first.)
 _CHANGED = """
@@ -95,14 +121,16 @@ FROM unnest(%(ids)s::uuid[]) AS user_id
 def mark_one(user_id: UUID, priority: Priority, *, deleted: bool = False) -> None:
     """Count one change of a user who is within the scope, or whom the clients must forget.
 
-    The statement that every save costs: kept simple, since PostgreSQL plans it anew each time.
+    An urgent one is recorded as a ``Dismissal`` too, as by the other functions here. Any other is
+    the statement that every save costs: kept simple, since PostgreSQL plans it anew each time.
 
     Raises:
         MarkedOutsideTransaction: no transaction is open, so the mark could not belong to it.
     """
     require_transaction()
+    statement = _DISMISS_ONE if priority is Priority.URGENT else _MARK_ONE
     with connection.cursor() as cursor:
-        cursor.execute(_MARK_ONE, [str(user_id), deleted, priority.value])
+        cursor.execute(statement, [str(user_id), deleted, priority.value])
 
 
 def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
@@ -117,7 +145,8 @@ def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
     require_transaction()
     if user_ids:
         changes = _CHANGED.format(replicated=replicated_sql())
-        mark(changes, ids=_texts(user_ids), priority=priority.value)
+        statement = _DISMISS_MANY if priority is Priority.URGENT else _MARK_MANY
+        _mark(statement, changes, ids=_texts(user_ids), priority=priority.value)
 
 
 def mark_deleted(user_ids: Collection[UUID]) -> None:
@@ -138,8 +167,12 @@ def mark(changes: str, **parameters: Any) -> int:
         MarkedOutsideTransaction: as for ``mark_one``.
     """
     require_transaction()
+    return _mark(_DISMISS_MANY, changes, **parameters)
+
+
+def _mark(statement: str, changes: str, **parameters: Any) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(_MARK_MANY.format(changes=changes), parameters)
+        cursor.execute(statement.format(changes=changes), parameters)
         return int(cursor.fetchone()[0])
 
 

@@ -1,6 +1,6 @@
 // The start page renews itself: figures every few seconds, the charts with them.
 
-const EVERY_MS = 5_000;
+import { keepRenewed } from "./renew.js";
 
 const glance = document.getElementById("glance");
 const stale = document.getElementById("glance-stale");
@@ -66,42 +66,5 @@ function redraw() {
   }
 }
 
-function tell(text) {
-  stale.hidden = !text;
-  if (stale.textContent !== text) {
-    stale.textContent = text;
-  }
-}
-
-async function renew() {
-  const answer = await fetch(glance.dataset.url, { redirect: "error", cache: "no-store" });
-  if (!answer.ok) {
-    throw new Error(`the server answered ${answer.status}`);
-  }
-  const text = await answer.text();
-  const focused = glance.contains(document.activeElement) && document.activeElement.getAttribute("href");
-  glance.innerHTML = text;
-  redraw();
-  if (focused) {
-    glance.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  }
-}
-
-let renewed = new Date();
-
-async function round() {
-  if (!document.hidden) {
-    try {
-      await renew();
-      renewed = new Date();
-      tell("");
-    } catch {
-      const at = renewed.toLocaleTimeString();
-      tell(`These figures are of ${at}: the master does not answer, or you were signed out. Trying again …`);
-    }
-  }
-  setTimeout(round, EVERY_MS);
-}
-
 new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["class"] });
-setTimeout(round, EVERY_MS);
+keepRenewed(glance, stale, redraw);

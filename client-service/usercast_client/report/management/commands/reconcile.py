@@ -1,0 +1,69 @@
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
+
+from usercast.errors import UsercastError
+from usercast.meter import Meter
+from usercast_client.inbox import probes
+from usercast_client.replica import reconcile
+from usercast_client.replica.reconcile import WORDS, Found
+
+#: Exit codes: there is drift (``--check``), or some is left; it could not be compared.
+DRIFT, NOT_COMPARED = 1, 2
+#: Users that are listed; the number tells the rest.
+LISTED = 50
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare this client's users with the master's, and repair what differs. "
+        "Exit code 1 if something differs after it, 2 if it could not be compared."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--check", action="store_true", help="only report, repair nothing")
+
+    def handle(self, *args: Any, check: bool, **options: Any) -> None:
+        try:
+            found = reconcile.check(probes.all_sent_before())
+            self._report(found)
+            left = found if check or not found.drift else self._repair(found)
+        except UsercastError as error:
+            raise CommandError(f"{error}.", returncode=NOT_COMPARED) from error
+        except (DatabaseError, InterfaceError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CommandError(f"The database: {reason}", returncode=NOT_COMPARED) from error
+        if left.drift:
+            sys.exit(DRIFT)
+
+    def _report(self, found: Found) -> None:
+        for one in found.drift[:LISTED]:
+            self.stdout.write(f"{one.user_id}  {WORDS[one.wrong]}")
+        if len(found.drift) > LISTED:
+            self.stdout.write(f"… and {len(found.drift) - LISTED:,} more")
+        differ = len(found.drift)
+        self.stdout.write(
+            f"{found.users:,} users and {found.deleted:,} deleted ones compared: "
+            + (f"{differ:,} differ" if differ else "in step with the master")
+            + (f"; {found.behind:,} changes are on their way" if found.behind else "")
+        )
+
+    def _repair(self, found: Found) -> Found:
+        with Meter(self.stdout, "users") as meter:
+            repaired, left = reconcile.repair(
+                found, lambda done: meter.show("repair", done, len(found.drift))
+            )
+        self.stdout.write(
+            f"{repaired:,} repaired"
+            + (f", {left:,} had changed meanwhile and were left alone" if left else "")
+        )
+        after = reconcile.check(probes.all_sent_before())
+        self._report(after)
+        if after.drift:
+            self.stdout.write(
+                "What still differs was changed on the master past its own code: "
+                "`manage.py outbox audit` there finds it and sends it to every client."
+            )
+        return after

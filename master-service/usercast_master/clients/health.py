@@ -1,0 +1,177 @@
+"""Health: how each client is, out of what it reports, what AWS counts, and how old both are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from django.utils import timezone
+
+from usercast.contract import Lane
+from usercast_master.clients.canary import EVERY_SECONDS
+from usercast_master.clients.models import Canary, Client
+
+#: A client that has not reported for so long is silent.
+SILENT_AFTER = timedelta(seconds=60)
+#: A lane whose newest probe is older is dead, or far behind. Probes come every five seconds and are
+#: reported within five more.
+LANE_DEAD_AFTER = timedelta(seconds=20)
+#: With a canary that is older, nothing can be said of lanes.
+CANARY_LATE_AFTER = timedelta(seconds=3 * EVERY_SECONDS)
+#: A comparison that is older says nothing of now.
+CHECK_OLD_AFTER = timedelta(minutes=15)
+
+
+class State(Enum):
+    """What an admin should know of a client first: in words, and how bad it is."""
+
+    REMOVING = "being removed", "late"
+    DEPLOYING = "being set up", "late"
+    FAILED = "set-up failed", "bad"
+    UNREGISTERED = "not registered", "late"
+    NEW = "has not reported yet", "late"
+    SILENT = "silent", "bad"
+    POLLER_SILENT = "poller is silent", "bad"
+    DRIFT = "drift", "bad"
+    BEHIND = "behind", "late"
+    NOT_COMPARED = "not compared", "late"
+    IN_STEP = "in step", "good"
+
+    @property
+    def words(self) -> str:
+        """As it is shown."""
+        return self.value[0]
+
+    @property
+    def level(self) -> str:
+        """``good``, ``late`` or ``bad``."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneHealth:
+    """What is known of one lane: how long its newest probe took, and how old that is."""
+
+    name: str
+    took_ms: int | None
+    age_seconds: float | None
+    is_silent: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientHealth:
+    """One client, as a row of the page; None is what is not known."""
+
+    client: Client
+    state: State
+    drift: int | None
+    behind: int | None
+    compared_at: datetime | None
+    compared_in_ms: int | None
+    users: int | None
+    lag_ms: int | None
+    #: Ten seconds each, oldest first: when it began, and the worst lag; None without a change.
+    lag_history: Sequence[tuple[int, int | None]]
+    lanes: Sequence[LaneHealth]
+    dead: int | None
+    contract: str
+    service: str
+
+    @property
+    def worst_lag_ms(self) -> int | None:
+        """The worst of the last ten minutes."""
+        return max((worst for _, worst in self.lag_history if worst is not None), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """All clients, and when the canary was sent that tells their lanes' health."""
+
+    at: datetime
+    clients: Sequence[ClientHealth]
+    canary_at: datetime | None
+    is_canary_late: bool
+
+
+def look() -> Overview:
+    """Read them all: a row for each client."""
+    now = timezone.now()
+    canary = Canary.objects.first()
+    is_late = canary is None or now - canary.sent_at > CANARY_LATE_AFTER
+    return Overview(
+        at=now,
+        clients=[_of(client, now, is_canary_late=is_late) for client in Client.objects.all()],
+        canary_at=canary.sent_at if canary else None,
+        is_canary_late=is_late,
+    )
+
+
+def _of(client: Client, now: datetime, *, is_canary_late: bool) -> ClientHealth:
+    report: Mapping[str, Any] = client.report or {}
+    check: Mapping[str, Any] = report.get("check") or {}
+    lanes = [
+        _lane(lane, report.get(lane.value), now, is_canary_late=is_canary_late) for lane in Lane
+    ]
+    dead = report.get("dead_letters")
+    return ClientHealth(
+        client=client,
+        state=_state(client, report.get("check"), lanes, now),
+        drift=check.get("drift"),
+        behind=check.get("behind"),
+        compared_at=_time(check.get("at")),
+        compared_in_ms=check.get("took_ms"),
+        users=report.get("users"),
+        lag_ms=report.get("lag_ms"),
+        lag_history=[(one["start"], one["worst_ms"]) for one in report.get("lag_history", ())],
+        lanes=lanes,
+        dead=client.dead if dead is None else dead,
+        contract=report.get("contract", ""),
+        service=report.get("service", ""),
+    )
+
+
+def _lane(
+    lane: Lane, probe: Mapping[str, Any] | None, now: datetime, *, is_canary_late: bool
+) -> LaneHealth:
+    sent_at = _time(probe["sent_at"]) if probe else None
+    age = now - sent_at if sent_at else None
+    return LaneHealth(
+        name=lane.value,
+        took_ms=probe["took_ms"] if probe else None,
+        age_seconds=age.total_seconds() if age is not None else None,
+        is_silent=not is_canary_late and (age is None or age > LANE_DEAD_AFTER),
+    )
+
+
+def _state(
+    client: Client, check: Mapping[str, Any] | None, lanes: Sequence[LaneHealth], now: datetime
+) -> State:
+    if client.setup_problem:
+        return State.FAILED
+    if client.setup:
+        return State[client.setup.upper()]
+    if client.registered_at is None:
+        return State.UNREGISTERED
+    if client.reported_at is None:
+        is_new = now - client.registered_at < SILENT_AFTER
+        return State.NEW if is_new else State.SILENT
+    if now - client.reported_at > SILENT_AFTER:
+        return State.SILENT
+    if any(lane.is_silent for lane in lanes):
+        return State.POLLER_SILENT
+    return _compared(check, now)
+
+
+def _compared(check: Mapping[str, Any] | None, now: datetime) -> State:
+    if check is None:
+        return State.NOT_COMPARED
+    if check["drift"]:
+        return State.DRIFT
+    if now - datetime.fromisoformat(check["at"]) > CHECK_OLD_AFTER:
+        return State.NOT_COMPARED
+    return State.BEHIND if check["behind"] else State.IN_STEP
+
+
+def _time(rfc3339: str | None) -> datetime | None:
+    return datetime.fromisoformat(rfc3339) if rfc3339 else None

@@ -1,0 +1,3 @@
+import { keepRenewed } from "../desk/renew.js";
+
+keepRenewed(document.getElementById("clients"), document.getElementById("clients-stale"));
