@@ -38,6 +38,10 @@ demo: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the whole system: a master and 
 traffic: $(VENV)/.ready ## Make random changes in the running demo (RATE=5 a second), until ctrl-C
 	@RATE=$(RATE) exec python -m embedded.traffic
 
+.PHONY: client
+client: $(VENV)/.ready ## Add a client to the running demo and run it (NAME=warehouse), until ctrl-C
+	@exec python -m embedded.client
+
 .PHONY: test
 test: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the tests of the three packages, against servers of their own
 	@for package in $(PACKAGES); do echo "== $$package"; (cd $$package && python -m pytest -n 2 --dist loadfile); done

@@ -36,19 +36,22 @@ class Commands:
 
     def python(self, service: Service, *arguments: str, **variables: str) -> str:
         """Run Python with these arguments in a service's place; otherwise as ``manage``."""
-        child = self._start(service, ["python", *arguments], variables)
-        try:
-            output, errors = child.communicate()
-        finally:
-            with self._lock:
-                self._running.discard(child)
-        if child.returncode:
+        status, output, errors = self._run(service, arguments, variables, captured=True)
+        if status:
             tail = "\n".join(f"    {line}" for line in (output + errors).splitlines()[-20:])
-            raise CommandFailed(
-                f"`{' '.join(arguments)}` of {service.name} failed "
-                f"(exit status {child.returncode}):\n{tail}"
-            )
+            raise CommandFailed(f"{_failure(service, arguments, status)}:\n{tail}")
         return output
+
+    def show(self, service: Service, *arguments: str, **variables: str) -> None:
+        """Run ``manage.py`` of a service with its output on this terminal.
+
+        Raises:
+            CommandFailed: it ended with an error, which stands there too.
+        """
+        command = ("manage.py", *arguments)
+        status, *_ = self._run(service, command, variables, captured=False)
+        if status:
+            raise CommandFailed(f"{_failure(service, command, status)}; it said why above.")
 
     def abort(self) -> None:
         """End all running commands and refuse to start others."""
@@ -59,8 +62,29 @@ class Commands:
             with suppress(ProcessLookupError):
                 child.kill()
 
+    def _run(
+        self,
+        service: Service,
+        arguments: Sequence[str],
+        variables: dict[str, str],
+        *,
+        captured: bool,
+    ) -> tuple[int, str, str]:
+        child = self._start(service, ["python", *arguments], variables, captured=captured)
+        try:
+            output, errors = child.communicate()
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        return child.returncode, output, errors
+
     def _start(
-        self, service: Service, command: Sequence[str], variables: dict[str, str]
+        self,
+        service: Service,
+        command: Sequence[str],
+        variables: dict[str, str],
+        *,
+        captured: bool,
     ) -> subprocess.Popen[str]:
         environment = {**service.environment(self._stack_dir), **variables}
         with self._lock:
@@ -71,11 +95,15 @@ class Commands:
                 env=environment,
                 cwd=service.directory,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE if captured else None,
+                stderr=subprocess.PIPE if captured else None,
                 text=True,
                 # The terminal's ctrl-C is for the stack, which then ends its commands itself.
                 start_new_session=True,
             )
             self._running.add(child)
         return child
+
+
+def _failure(service: Service, arguments: Sequence[str], status: int) -> str:
+    return f"`{' '.join(arguments)}` of {service.name} failed (exit status {status})"

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedded.deployment import Deployment
+from embedded.guest import Guest
 
 _TROUBLE = re.compile(r"level=(warning|error|critical)|\b(WARNING|ERROR|CRITICAL)\b|^Traceback ")
 _STARTED = re.compile(r"^(\S+) started \(pid=")
@@ -101,16 +102,7 @@ class ProcessOutput:
 
 def welcome(deployment: Deployment, credentials: dict[str, Any]) -> Panel:
     """The addresses, the logins and what to try."""
-    logins = {"master": credentials["master"], **credentials["clients"]}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "open in a browser", "user", "password"):
-        # Only a username may be long.
-        table.add_column(heading, no_wrap=heading != "user", overflow="fold")
-    for name, login in logins.items():
-        page = f"{login['url']}/admin/" if name == "master" else f"{login['url']}/"
-        table.add_row(Text(name, style="bold"), page, login["username"], login["password"])
-        if member := login.get("member"):
-            table.add_row("", f"{login['url']}/me/", member["username"], member["password"])
+    table = _logins({"master": credentials["master"], **credentials["clients"]})
     directory = deployment.state_dir.name
     client = next(iter(deployment.clients))
     tries = Text.assemble(
@@ -120,16 +112,47 @@ def welcome(deployment: Deployment, credentials: dict[str, Any]) -> Panel:
         "3. Sign in at /me/ as a user, in a private window: their own data, live too.\n",
         "4. In a second terminal, watch many changes:\n",
         ("   make traffic\n", "bold"),
-        f"5. Look inside {client}, in a second terminal:\n",
+        "5. Add another client, in a second terminal:\n",
+        ("   make client NAME=warehouse\n", "bold"),
+        f"6. Look inside {client}, in a second terminal:\n",
         (f"   . {directory}/{client}.env\n", "bold"),
         ("   .venv/bin/python client-service/manage.py shell\n\n", "bold"),
         (f"Logs: {directory}/logs   API tokens: {directory}/credentials.json\n", "dim"),
         ("ctrl-C stops everything.", "dim"),
     )
+    return _panel("Usercast is running", table, tries)
+
+
+def guest_welcome(guest: Guest, login: dict[str, Any]) -> Panel:
+    """A guest's address and logins, and what becomes of it."""
+    directory = f"{guest.host.state_dir.name}/{guest.name}"
+    more = Text.assemble(
+        ("\nTake it away, queues and token included, once it is stopped:\n", "bold"),
+        (f"   . {guest.host.state_dir.name}/master.env\n", "bold"),
+        (
+            f"   .venv/bin/python master-service/manage.py clients remove {guest.name}\n\n",
+            "bold",
+        ),
+        (f"Logs: {directory}/logs   API token: {directory}/credentials.json\n", "dim"),
+        ("ctrl-C stops this client; the same command starts it again.", "dim"),
+    )
+    return _panel(f"{guest.name} is running", _logins({guest.name: login}), more)
+
+
+def _logins(logins: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("", "open in a browser", "user", "password"):
+        # Only a username may be long.
+        table.add_column(heading, no_wrap=heading != "user", overflow="fold")
+    for name, login in logins.items():
+        page = f"{login['url']}/admin/" if name == "master" else f"{login['url']}/"
+        table.add_row(Text(name, style="bold"), page, login["username"], login["password"])
+        if member := login.get("member"):
+            table.add_row("", f"{login['url']}/me/", member["username"], member["password"])
+    return table
+
+
+def _panel(title: str, table: Table, text: Text) -> Panel:
     return Panel(
-        Group(table, tries),
-        title="Usercast is running",
-        border_style="green",
-        expand=False,
-        padding=(1, 1),
+        Group(table, text), title=title, border_style="green", expand=False, padding=(1, 1)
     )

@@ -5,22 +5,19 @@ by step, and then keeps the processes of the Procfile running under Honcho.
 """
 
 import json
-import shutil
 import signal
 import sys
 import threading
 
-from honcho.manager import Manager
 from rich.console import Console
 from rich.text import Text
 
-from embedded.console import ProcessOutput, step, welcome
+from embedded.console import step, welcome
 from embedded.deployment import Deployment
-from embedded.errors import CommandFailed, ProcessDied
+from embedded.errors import CommandFailed
+from embedded.foreground import keep_running, set_logs_aside
 from embedded.leftovers import end_leftovers, locked
 from embedded.ports import base_port, check_free
-from embedded.process import log_tail
-from embedded.readiness import Readiness
 from embedded.servers import REPOSITORY
 from usercast.errors import UsercastError
 
@@ -54,7 +51,7 @@ def _run(console: Console) -> None:
         console.print(f"Ended {count} processes that an earlier run left behind.", style="yellow")
     ports = {"master": base} | {name: base + n for n, name in enumerate(CLIENTS, start=1)}
     check_free(ports)
-    _set_logs_aside()
+    set_logs_aside(STATE_DIR)
     deployment = Deployment(
         STATE_DIR,
         master_port=ports["master"],
@@ -62,17 +59,11 @@ def _run(console: Console) -> None:
     )
     try:
         _set_up(deployment, console)
-        _keep_running(deployment, console)
+        keep_running(
+            deployment, console, on_ready=lambda stopping: _welcome(deployment, console, stopping)
+        )
     finally:
         _tear_down(deployment)
-
-
-def _set_logs_aside() -> None:
-    # Each run's logs tell of that run only; the last one's stay, for whoever asks why it crashed.
-    logs, previous = STATE_DIR / "logs", STATE_DIR / "logs.previous"
-    if logs.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        logs.rename(previous)
 
 
 def _set_up(deployment: Deployment, console: Console) -> None:
@@ -88,31 +79,6 @@ def _set_up(deployment: Deployment, console: Console) -> None:
         if not created:
             # LocalStack forgets its queues when it stops, and with them what was on its way.
             deployment.republish()
-
-
-def _keep_running(deployment: Deployment, console: Console) -> None:
-    logs = {name: deployment.log(name) for name in deployment.processes}
-    output = ProcessOutput(console, logs)
-    readiness = Readiness(
-        deployment,
-        has_spoken=output.has_spoken,
-        cancelled=output.stopping,
-        on_ready=lambda: _welcome(deployment, console, output.stopping),
-    )
-    output.on_started = readiness.watch
-    manager = Manager(printer=output)
-    for spec in deployment.processes.values():
-        manager.add_process(spec.name, spec.command, env=spec.env, cwd=str(spec.cwd))
-    manager.loop()
-    output.close()
-    if output.first_stopped:
-        name, status = output.first_stopped
-        raise ProcessDied(
-            f"{name} ended by itself (exit status {status}), so everything was stopped. "
-            f"The end of {logs[name]}:\n{log_tail(logs[name])}"
-        )
-    if readiness.failure:
-        raise readiness.failure
 
 
 def _welcome(deployment: Deployment, console: Console, stopping: threading.Event) -> None:

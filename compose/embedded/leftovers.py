@@ -77,7 +77,9 @@ def _belongs(process: psutil.Process, state_dir: Path) -> bool:
         return False
     if process.name() == "valkey-server":
         return bool(process.cwd() == str(state_dir))
-    return bool(process.environ().get(STACK_VARIABLE) == str(state_dir))
+    mark = process.environ().get(STACK_VARIABLE)
+    # A guest's directory is below that of the demo, which it does not outlive.
+    return mark is not None and Path(mark).is_relative_to(state_dir)
 
 
 def _postmaster(state_dir: Path) -> psutil.Process | None:

@@ -4,7 +4,7 @@ import errno
 import http.client
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -21,6 +21,33 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def loopback_url(port: int) -> str:
+    """Where a browser on this machine finds the web server on ``port``."""
+    return f"http://{LOOPBACK}:{port}"
+
+
+def first_free(ports: Sequence[int]) -> int:
+    """The first of these that no program listens on.
+
+    Raises:
+        PortTaken: all are taken.
+    """
+    for port in ports:
+        if _is_free(port):
+            return port
+    raise PortTaken(
+        f"No port of {LOOPBACK} from {min(ports)} to {max(ports)} is free: end some of the "
+        f"programs that listen there, or move the demo: {BASE_PORT_VARIABLE}=8100 make demo"
+    )
+
+
+def listens(port: int) -> bool:
+    """Whether a program listens on this port, however busy it is."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def base_port() -> int:

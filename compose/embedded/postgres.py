@@ -92,11 +92,7 @@ class Cluster:
 
     def create_database(self, name: str) -> str:
         """The URL of the database ``name``, made when there is none yet."""
-        with closing(psycopg2.connect(self.url("postgres"))) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor, suppress(psycopg2.errors.DuplicateDatabase):
-                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return self.url(name)
+        return create_database(self.url("postgres"), name)
 
     def close(self) -> None:
         """Remove what lies outside the data directory."""
@@ -132,6 +128,19 @@ class Cluster:
         if result.returncode:
             raise ServerFailed(f"PostgreSQL's initdb failed:\n{result.stdout}{result.stderr}")
         unfinished.rename(self.data_dir)
+
+
+def create_database(url: str, name: str) -> str:
+    """The URL of the database ``name``, made when there is none yet.
+
+    Args:
+        url: of another database of the same server.
+    """
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor, suppress(psycopg2.errors.DuplicateDatabase):
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return f"{url.rpartition('/')[0]}/{name}"
 
 
 def program(name: str) -> str:

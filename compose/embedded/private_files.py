@@ -33,3 +33,9 @@ def write_environment(path: Path, variables: Mapping[str, str]) -> None:
     """Replace ``path`` by a file that a shell sources to export ``variables``, mode 0600."""
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
     write_private(path, "".join(lines))
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """The variables of a file that ``write_environment`` has written."""
+    assignments = [shlex.split(line)[1] for line in path.read_text().splitlines()]
+    return dict(assignment.split("=", 1) for assignment in assignments)

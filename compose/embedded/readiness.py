@@ -1,4 +1,4 @@
-"""Whether the demo's processes do their work yet."""
+"""Whether a stack's processes do their work yet."""
 
 import os
 import signal
@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from embedded.deployment import Deployment
 from embedded.errors import StackError
 from embedded.ports import http_answers
+from embedded.stack import Stack
 
 TIMEOUT_SECONDS = 60.0
 _TALKATIVE = ("-poller", "-clock")
@@ -25,13 +25,13 @@ class Readiness:
 
     def __init__(
         self,
-        deployment: Deployment,
+        stack: Stack,
         *,
         has_spoken: Callable[[str], bool],
         cancelled: threading.Event,
         on_ready: Callable[[], None],
     ) -> None:
-        self._deployment = deployment
+        self._stack = stack
         self._has_spoken = has_spoken
         self._cancelled = cancelled
         self._on_ready = on_ready
@@ -44,10 +44,10 @@ class Readiness:
 
     def missing(self) -> list[str]:
         """The names of the processes that are not ready."""
-        services = self._deployment.services.values()
+        services = self._stack.services.values()
         webs = [f"{service.name}-web" for service in services if not http_answers(service.url)]
         # Without pollers nothing arrives, and without clocks the pages say that they are stale.
-        others = [name for name in self._deployment.processes if name.endswith(_TALKATIVE)]
+        others = [name for name in self._stack.processes if name.endswith(_TALKATIVE)]
         return webs + [name for name in others if not self._has_spoken(name)]
 
     def _wait(self) -> None:
@@ -58,7 +58,7 @@ class Readiness:
             if time.monotonic() > deadline:
                 self.failure = StackError(
                     f"Not ready after {TIMEOUT_SECONDS:.0f} s: {', '.join(missing)}. "
-                    f"Look into {self._deployment.state_dir / 'logs'}."
+                    f"Look into {self._stack.state_dir / 'logs'}."
                 )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

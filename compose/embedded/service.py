@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_letters, digits
 
-from embedded.ports import LOOPBACK
+from embedded.ports import LOOPBACK, loopback_url
 from embedded.private_files import write_json
 from embedded.process import STACK_VARIABLE
 from embedded.servers import REPOSITORY
@@ -65,6 +65,7 @@ class Service:
         redis_url: its Valkey database, number included.
         aws_url: where SNS, SQS and CloudFormation answer.
         state_dir: files of its own, such as Celery beat's schedule.
+        master_url: where the master answers.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Service:
     aws_url: str
     state_dir: Path
     secrets: Secrets
+    master_url: str
 
     @property
     def is_master(self) -> bool:
@@ -83,7 +85,12 @@ class Service:
     @property
     def url(self) -> str:
         """Where a browser finds it."""
-        return f"http://{LOOPBACK}:{self.port}"
+        return loopback_url(self.port)
+
+    @property
+    def token_file(self) -> Path:
+        """Where a client's token for the master's API is, once it has been registered."""
+        return self.state_dir / "master.token"
 
     @property
     def directory(self) -> Path:
@@ -97,7 +104,7 @@ class Service:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment variables it is configured by."""
+        """The environment variables it is configured by; a client's token from its file."""
         package = "usercast_master" if self.is_master else "usercast_client"
         common = {
             "DJANGO_SETTINGS_MODULE": f"{package}.settings",
@@ -106,13 +113,17 @@ class Service:
             "SECRET_KEY": self.secrets.secret_key,
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "HTTPS": "false",  # Nothing leaves the loopback interface.
+            "USERCAST_MASTER_URL": self.master_url,
             **aws_variables(self.aws_url),
         }
         if self.is_master:
             # One token makes all the traffic of demo, tests and benchmarks.
             return {**common, "API_READ_RATE": "1000000/min", "API_WRITE_RATE": "1000000/min"}
         origins = f"{self.url},http://localhost:{self.port}"
-        return {**common, "USERCAST_CLIENT": self.name, "ALLOWED_ORIGINS": origins}
+        own = {"USERCAST_CLIENT": self.name, "ALLOWED_ORIGINS": origins}
+        if self.token_file.exists():
+            own["USERCAST_MASTER_TOKEN"] = self.token_file.read_text()
+        return {**common, **own}
 
     def environment(self, stack_dir: Path) -> dict[str, str]:
         """The whole environment of its processes and commands.

@@ -23,8 +23,17 @@ https = https_settings(env)
 globals().update(https)
 
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN")
+#: Where clients reach this service; told to whoever registers one.
+USERCAST_MASTER_URL = env.str("USERCAST_MASTER_URL", None)
 #: Staff and superusers stay on the master unless this is set.
 USERCAST_REPLICATE_STAFF = env.bool("USERCAST_REPLICATE_STAFF", False)
+
+#: Within so long of a dismissal each client has to have said that access has ended there.
+USERCAST_DISMISSAL_SECONDS = env.int(
+    "USERCAST_DISMISSAL_SECONDS", 10, validate=validate.Range(min=1)
+)
+#: So long the clients' receipts are kept, as proof.
+USERCAST_RECEIPT_DAYS = env.int("USERCAST_RECEIPT_DAYS", 400, validate=validate.Range(min=1))
 
 INSTALLED_APPS = [
     "usercast_master.accounts",
@@ -212,6 +221,8 @@ SPECTACULAR_SETTINGS = {
         {"name": "groups", "description": "Groups, which users name."},
         {"name": "outbox", "description": "What has yet to reach the clients."},
         {"name": "snapshot", "description": "Everything at once, for a client's first load."},
+        {"name": "digests", "description": "To prove that a client's copy is the master's."},
+        {"name": "clients", "description": "How the clients stand, told by themselves."},
     ],
     "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -246,6 +257,16 @@ CELERY_BEAT_SCHEDULE = {
         "task": "usercast_master.clients.tasks.look",
         "schedule": 15.0,
         "options": {"expires": 10},
+    },
+    "canary": {
+        "task": "usercast_master.clients.tasks.send_canary",
+        "schedule": 5.0,
+        "options": {"expires": 15},
+    },
+    "dismissals": {
+        "task": "usercast_master.clients.tasks.close_dismissals",
+        "schedule": 30.0,
+        "options": {"expires": 30},
     },
     "imports": {
         "task": "usercast_master.transfer.tasks.work_on_imports",

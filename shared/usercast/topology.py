@@ -22,6 +22,8 @@ _TEMPLATES = Path(
     os.environ.get("USERCAST_TEMPLATES_DIR") or Path(__file__).parents[2] / "infra" / "aws"
 )
 _WAIT = {"Delay": 0.3, "MaxAttempts": 1000}
+#: A stack in one of these was never used and cannot be updated: it must be deleted first.
+_NEVER_MADE = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 
 
 def deploy_topic() -> str:
@@ -36,11 +38,42 @@ def deploy_client(name: str, *, topic_arn: str) -> dict[str, str]:
         ConfigurationError: the name does not fit a queue's name.
         TopologyError: CloudFormation refused, or rolled back.
     """
+    return _deploy(_client_stack(name), "client.yaml", {"Client": name, "TopicArn": topic_arn})
+
+
+def remove_client(name: str) -> None:
+    """Delete one client's queues, with all that waits in them, and its subscriptions.
+
+    Returns when they are gone; safe to repeat.
+
+    Raises:
+        ConfigurationError: the name does not fit a queue's name, or AWS cannot be reached.
+        TopologyError: CloudFormation refused; what is left can be tried again.
+    """
+    stack = _client_stack(name)
+    try:
+        _delete(stack)
+    except (ClientError, WaiterError) as error:
+        raise TopologyError(
+            f"stack {stack} could not be deleted, try it again: {error}. "
+            "The stack's events in CloudFormation name what stands in the way"
+        ) from error
+    except BotoCoreError as error:
+        raise unreachable(error) from error
+
+
+def require_client_name(name: str) -> None:
+    """Return when a client may have this name.
+
+    Raises:
+        ConfigurationError: it does not fit a queue's name, or its stack would be the topic's.
+    """
     if not CLIENT_NAME.fullmatch(name):
         raise ConfigurationError(
             f"client name {name!r}: use 1 to 40 of a-z, 0-9 and '-', starting with a letter"
         )
-    return _deploy(f"usercast-{name}", "client.yaml", {"Client": name, "TopicArn": topic_arn})
+    if f"usercast-{name}" == TOPIC_STACK:
+        raise ConfigurationError(f"client name {name!r}: the topic has it; choose another one")
 
 
 def lane_queue_url(client: str, lane: Lane) -> str:
@@ -64,7 +97,7 @@ def queue_url(client: str, kind: str) -> str:
     except aws.sqs().exceptions.QueueDoesNotExist as error:
         raise ConfigurationError(
             f"USERCAST_CLIENT: there is no queue {name} at {aws.endpoint()}; "
-            f"create it with: manage.py deploy_client {client}"
+            f"register it on the master: manage.py clients add {client}"
         ) from error
     except (BotoCoreError, ClientError) as error:
         raise unreachable(error) from error
@@ -99,6 +132,11 @@ def unreachable(error: Exception) -> ConfigurationError:
     )
 
 
+def _client_stack(name: str) -> str:
+    require_client_name(name)
+    return f"usercast-{name}"
+
+
 def _deploy(stack: str, template: str, parameters: dict[str, str]) -> dict[str, str]:
     cloudformation = aws.cloudformation()
     change: dict[str, object] = {
@@ -109,7 +147,11 @@ def _deploy(stack: str, template: str, parameters: dict[str, str]) -> dict[str, 
         ],
     }
     try:
-        if _exists(stack):
+        state = _state(stack)
+        if state in _NEVER_MADE:
+            _delete(stack)
+            state = None
+        if state:
             _update(change)
         else:
             cloudformation.create_stack(**change)  # type: ignore[arg-type]
@@ -125,14 +167,23 @@ def _deploy(stack: str, template: str, parameters: dict[str, str]) -> dict[str, 
     return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
 
-def _exists(stack: str) -> bool:
+def _state(stack: str) -> str | None:
+    """CloudFormation's word for how the stack stands; None if there is none."""
     try:
-        aws.cloudformation().describe_stacks(StackName=stack)
+        return aws.cloudformation().describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
     except ClientError as error:
         if "does not exist" in str(error):
-            return False
+            return None
         raise
-    return True
+
+
+def _delete(stack: str) -> None:
+    """Delete a stack and wait until it is gone; one that is not there is gone."""
+    aws.cloudformation().delete_stack(StackName=stack)
+    aws.cloudformation().get_waiter("stack_delete_complete").wait(
+        StackName=stack,
+        WaiterConfig=_WAIT,  # type: ignore[arg-type]
+    )
 
 
 def _update(change: dict[str, object]) -> None:

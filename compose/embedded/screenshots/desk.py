@@ -29,6 +29,12 @@ for ago in range(3, 60):
     )
 """
 _IMPORT_ROWS = 240
+_BY_HAND = """
+from usercast_client.replica.models import User
+User.objects.filter(pk="{user_id}").update(email="by-hand@example.org")
+"""
+#: Now, rather than at the next beat.
+_COMPARE = "from usercast_client.report import tasks; tasks.compare(); tasks.send_report()"
 
 
 def take_glance(stage: Stage) -> None:
@@ -69,6 +75,36 @@ def take_import(stage: Stage) -> None:
             address = page.url.removeprefix(stage.admin["url"])
     with stage.pages(address, login=stage.admin, chosen=looks.TWO) as pages:
         stage.take("desk-import", pages)
+
+
+def take_clients(stage: Stage) -> None:
+    """The clients: one in step, and one with a user who was changed there by hand."""
+    (user, *_) = stage.master.users()
+    name = next(iter(stage.deployment.clients))
+    stage.deployment.manage(name, "shell", "-c", _BY_HAND.format(user_id=user["id"]))
+    stage.deployment.manage(name, "shell", "-c", _COMPARE)
+    with stage.pages("/admin/clients/client/", login=stage.admin) as pages:
+        for page in pages.values():
+            expect(page.get_by_text("drift", exact=True)).to_be_visible()
+            expect(page.get_by_text("in step", exact=True)).to_be_visible()
+        stage.take("desk-clients", pages)
+    stage.deployment.manage(name, "reconcile")
+
+
+def take_dismissal(stage: Stage) -> None:
+    """The page of a user who was dismissed, and then deleted."""
+    (*_, user) = stage.master.users()
+    stage.master.change(user, {"is_active": False})
+    stage.master.delete(user)
+    path = f"/admin/outbox/dismissal/{user['id']}/"
+    with stage.pages(path, login=stage.admin, chosen=looks.TWO) as pages:
+        for page in pages.values():
+            for _ in range(30):
+                if page.get_by_text("erased", exact=True).count() == len(stage.deployment.clients):
+                    break
+                page.wait_for_timeout(1000)
+                page.reload()
+        stage.take("desk-dismissal", pages)
 
 
 def take_documentation(stage: Stage) -> None:

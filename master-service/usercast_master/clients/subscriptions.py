@@ -26,8 +26,12 @@ _COUNTS: "tuple[QueueAttributeNameType, ...]" = (
 
 
 def look() -> None:
-    """Bring the ``Client`` rows up to what AWS says now. With AWS away they stay as they were."""
+    """Bring the ``Client`` rows up to what AWS says now. With AWS away they stay as they were.
+
+    Who is registered stays, with queues or without; of the others, who has none is forgotten.
+    """
     try:
+        subscribed = {*_names()}
         found = [
             Client(
                 name=name,
@@ -35,19 +39,27 @@ def look() -> None:
                 dead=_messages(name, "dead", "undelivered"),
                 looked_at=timezone.now(),
             )
-            for name in sorted(set(_names()))
+            for name in sorted(subscribed | _registered())
         ]
     except (BotoCoreError, ClientError) as error:
         log.warning("clients_not_found_out", reason=str(error))
         return
     with transaction.atomic():
-        Client.objects.exclude(name__in=[client.name for client in found]).delete()
+        # Locked: nobody registers one of them, or removes one of the others, meanwhile.
+        rows = Client.objects.select_for_update().order_by("name")
+        known = {client.name: client for client in rows}
+        strangers = [name for name, client in known.items() if client.registered_at is None]
+        Client.objects.filter(name__in={*strangers} - subscribed).delete()
         Client.objects.bulk_create(
-            found,
+            [client for client in found if client.name in subscribed | known.keys()],
             update_conflicts=True,
             unique_fields=["name"],
             update_fields=["waiting", "dead", "looked_at"],
         )
+
+
+def _registered() -> set[str]:
+    return {*Client.objects.exclude(registered_at=None).values_list("name", flat=True)}
 
 
 def _names() -> Iterator[str]:
