@@ -277,6 +277,8 @@ def test_a_repair_is_told_to_the_browsers_like_any_change(in_step: Master) -> No
     told = Change.objects.latest("cursor")
     assert (told.kind, told.user_id, told.version) == ("updated", key(3), 1)
     assert '"email":"x@y.z"' in told.before
+    assert told.applied_at - told.changed_at < timedelta(seconds=60), "no change that came late"
+    assert User.objects.get(pk=key(3)).changed_at == LONG_AGO
 
 
 def test_what_is_on_its_way_is_no_drift(in_step: Master) -> None:

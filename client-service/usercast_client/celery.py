@@ -13,9 +13,7 @@ startup.configure("usercast_client.settings")
 
 app = Celery("usercast_client")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(
-    ["usercast_client.live", "usercast_client.inbox", "usercast_client.report"]
-)
+app.autodiscover_tasks(["usercast_client.live", "usercast_client.inbox", "usercast_client.report"])
 
 
 @worker_init.connect

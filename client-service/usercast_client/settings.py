@@ -25,9 +25,7 @@ globals().update(https_settings(env))
 USERCAST_MASTER_URL = env.str("USERCAST_MASTER_URL", None)
 USERCAST_MASTER_TOKEN = env.str("USERCAST_MASTER_TOKEN", None)
 #: How often this client compares its users with the master's.
-USERCAST_COMPARE_SECONDS = env.int(
-    "USERCAST_COMPARE_SECONDS", 30, validate=validate.Range(min=1)
-)
+USERCAST_COMPARE_SECONDS = env.int("USERCAST_COMPARE_SECONDS", 30, validate=validate.Range(min=1))
 #: This client's name: its queues are usercast-<name>-live and -bulk.
 USERCAST_CLIENT = env.str("USERCAST_CLIENT")
 #: Pages from which browsers may open the WebSocket, such as https://billing.example.org.

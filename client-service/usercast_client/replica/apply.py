@@ -46,12 +46,16 @@ class Applied(NamedTuple):
     stale: int
 
 
-def apply(changes: Sequence[UserChange]) -> Applied:
+def apply(changes: Sequence[UserChange], *, told_as_of: datetime | None = None) -> Applied:
     """Bring the replica up to these changes, in any order and however often they come.
 
     Appliers take turns (the feed's lock), so that an upsert and the deletion of a user who has no
     row yet cannot miss each other, and cursors grow in commit order. When this returns, the
-    transaction has committed.
+    transaction has committed, unless it is the caller's.
+
+    Args:
+        told_as_of: the time that the feed gives the changes, instead of the master's: a repair is
+            no change that came late.
 
     Raises:
         django.db.OperationalError: the database is away, or chose this transaction as the victim
@@ -76,7 +80,10 @@ def apply(changes: Sequence[UserChange]) -> Applied:
         _upsert(shown)
         _forget({change.user_id for change in states}, tombstones)
         _record_clashes(fresh, names.given)
-        told = feed.append([*_of_the_gone(gone, rows, kept), *_of_the_living(shown, rows)])
+        entries = [*_of_the_gone(gone, rows, kept), *_of_the_living(shown, rows)]
+        if told_as_of:
+            entries = [msgspec.structs.replace(one, changed_at=told_as_of) for one in entries]
+        told = feed.append(entries)
         ended = endings.applied([*gone, *states], kept)
         had_ended = endings.loaded_before(newest.values(), rows, tombstones)
         receipts.note([*ended, *had_ended], applied_at=told.applied_at)

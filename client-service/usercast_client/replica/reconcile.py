@@ -21,7 +21,7 @@ from usercast.errors import UsercastError
 from usercast.invariants import Wrong
 from usercast_client.live import broadcast, feed
 from usercast_client.replica import compare, master
-from usercast_client.replica.apply import Applied, apply
+from usercast_client.replica.apply import apply
 from usercast_client.replica.compare import Difference
 from usercast_client.replica.models import Check
 
@@ -152,7 +152,7 @@ def _repair(differences: Sequence[Difference], fetched: dict[UUID, UserChange]) 
         ids = [one.user_id for one in same]
         _set_back(ids)
         changes = [fetched.get(user_id) or _unknown(user_id) for user_id in ids]
-        applied: Applied | None = apply(changes) if changes else None
+        applied = apply(changes, told_as_of=timezone.now()) if changes else None
         # Of whom the master never knew there is nothing to remember.
         _forget([user_id for user_id in ids if user_id not in fetched])
     if applied:

@@ -3,3 +3,4 @@ from django.apps import AppConfig
 
 class ClientsConfig(AppConfig):
     name = "usercast_master.clients"
+    verbose_name = "Delivery"
