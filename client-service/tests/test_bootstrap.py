@@ -19,6 +19,7 @@ from usercast.contract import UserChange, UserGone, UserState
 from usercast.lifecycle import Stop
 from usercast_client.live.models import Change
 from usercast_client.replica import bootstrap, load, master
+from usercast_client.replica.alone import AlreadyRunning
 from usercast_client.replica.apply import apply
 from usercast_client.replica.models import Bootstrap, Tombstone, User
 
@@ -347,7 +348,7 @@ def test_one_at_a_time(the_master: Master) -> None:
     try:
         with other.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [bootstrap._LOCK])
-        with pytest.raises(bootstrap.AlreadyRunning):
+        with pytest.raises(AlreadyRunning):
             run()
         with other.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [bootstrap._LOCK])

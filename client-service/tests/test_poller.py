@@ -4,6 +4,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,15 +18,25 @@ from django.db import (
     connection,
 )
 from django.db.models.signals import pre_delete
+from django.utils import timezone
 
 from usercast import aws, topology
-from usercast.contract import Lane, UserChange, encode_batch, encode_change
+from usercast.contract import (
+    Lane,
+    Message,
+    UserChange,
+    decode_batch,
+    encode_batch,
+    encode_change,
+    encode_probe,
+)
 from usercast.errors import ConfigurationError
 from usercast.lifecycle import Stop
 from usercast.testing import deletion, eventually, upsert
 from usercast_client.inbox import hold as hold_module
-from usercast_client.inbox import messages, poller
+from usercast_client.inbox import messages, poller, probes
 from usercast_client.inbox.hold import Hold
+from usercast_client.inbox.models import LaneProbe
 from usercast_client.live import feed
 from usercast_client.replica.models import User
 
@@ -370,3 +381,49 @@ def test_poller_without_queues_says_how_to_create_them() -> None:
 
 def test_lane_names_are_the_contracts() -> None:
     assert {lane.value for lane in Lane} == {"live", "bulk"}
+
+
+# Probes
+
+
+def put_probe(queue: str, lane: Lane, sent_at: datetime) -> None:
+    put_text(queue, encode_batch([encode_probe(lane, sent_at)], compress=False).body)
+
+
+def test_probe_is_noted_and_deleted_beside_changes(queue: str, pushes: Pushes) -> None:
+    at = timezone.now() - timedelta(seconds=3)
+    put_probe(queue, Lane.LIVE, at)
+    put(queue, upsert(uuid.uuid4(), username="ann"))
+    taken = 0
+    while taken < 2:
+        taken += poll_once(queue, pushes)
+    assert User.objects.filter(username="ann").exists()
+    assert LaneProbe.objects.values_list("lane", "sent_at").get() == ("live", at)
+    assert left_in(queue) == 0
+
+
+def test_newest_probe_of_each_lane_counts() -> None:
+    now = timezone.now()
+
+    def come(lane: Lane, **before: float) -> None:
+        message = encode_batch([encode_probe(lane, now - timedelta(**before))], compress=False)
+        probes.note(decode_batch(message).probes)
+
+    come(Lane.LIVE, seconds=3)
+    assert probes.all_sent_before() is None
+    come(Lane.BULK, seconds=60)
+    come(Lane.LIVE, seconds=9)
+    assert probes.all_sent_before() == now - timedelta(seconds=60)
+    come(Lane.BULK, seconds=-3600)
+    assert probes.all_sent_before() == now - timedelta(seconds=3)
+    come(Lane.BULK, seconds=5)
+    assert probes.all_sent_before() == now - timedelta(seconds=5), "that clock was set right"
+
+
+def test_probe_from_the_edge_of_the_calendar_is_rejected(queue: str, pushes: Pushes) -> None:
+    probe = json.loads(encode_probe(Lane.LIVE, timezone.now()))
+    for time in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "yesterday"):
+        batch = decode_batch(Message(body=json.dumps([{**probe, "time": time}])))
+        assert (len(batch.rejected), batch.probes) == (1, [])
+    batch = decode_batch(Message(body=json.dumps([{**probe, "subject": "express"}])))
+    assert len(batch.rejected) == 1

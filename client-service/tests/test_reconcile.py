@@ -1,6 +1,7 @@
 """Comparing with the master and repairing, whatever somebody did to the tables by hand."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,8 @@ from usercast.digest import (
     BUCKET,
     BUCKETS,
     CONTENT_HASH,
+    LATE_AFTER,
+    SETTLED_AFTER,
     Digests,
     MasterDigests,
     Published,
@@ -25,10 +28,12 @@ from usercast.digest import (
     from_rows,
 )
 from usercast.invariants import Wrong
+from usercast_client.inbox.models import LaneProbe
 from usercast_client.live.models import Change
 from usercast_client.replica import compare, master, reconcile
+from usercast_client.replica.alone import AlreadyRunning, alone
 from usercast_client.replica.apply import apply
-from usercast_client.replica.models import Check, Clash, Tombstone, User
+from usercast_client.replica.models import Bootstrap, Check, Clash, Kept, Tombstone, User
 from usercast_client.report import tasks
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +70,8 @@ class Master:
     def __init__(self) -> None:
         self.changes: dict[UUID, UserChange] = {}
         self.owed: set[UUID] = set()
+        #: When it was published, of whom that was not when they changed.
+        self.published_at: dict[UUID, datetime] = {}
         self.asked: list[Sequence[int]] = []
         self.fetched: list[Sequence[UUID]] = []
         self.owed_count = 0
@@ -76,10 +83,16 @@ class Master:
     def digests(self, before: datetime | None) -> MasterDigests:
         at = timezone.now()
         reached = before or at
-        watermark = reached - timedelta(seconds=5)
+        watermark = reached - SETTLED_AFTER
         copy = """SELECT * FROM json_to_recordset(%(rows)s) AS published (
             user_id uuid, version bigint, content_hash uuid, changed_at timestamptz)"""
-        rows = msgspec.json.encode(self._published()).decode()
+        changed = {str(change.user_id): change.changed_at for change in self.changes.values()}
+        rows = msgspec.json.encode(
+            [
+                {**structs.asdict(one), "changed_at": changed[one.user_id]}
+                for one in self._published()
+            ]
+        ).decode()
         with connection.cursor() as cursor:
             cursor.execute(digests_sql(copy), {"rows": rows, "watermark": watermark, "at": at})
             digests = from_rows(cursor.fetchall())
@@ -87,7 +100,7 @@ class Master:
             **structs.asdict(digests),
             at=at,
             watermark=watermark,
-            late=reached - timedelta(seconds=30),
+            late=reached - LATE_AFTER,
             owed=self.owed_count,
         )
 
@@ -97,9 +110,9 @@ class Master:
         self.meanwhile()
         return [one for one in found if bucket_of(one.user_id) in buckets]
 
-    def users(self, user_ids: Sequence[UUID]) -> list[UserChange]:
+    def users(self, user_ids: Sequence[UUID]) -> dict[UUID, UserChange | None]:
         self.fetched.append(user_ids)
-        return [self.changes[user_id] for user_id in user_ids if user_id in self.changes]
+        return {user_id: self.changes[user_id] for user_id in user_ids if user_id in self.changes}
 
     def _published(self) -> list[Published]:
         return [
@@ -107,7 +120,7 @@ class Master:
                 str(change.user_id),
                 change.version,
                 None if change.is_deletion else content_hash(change),
-                change.changed_at,
+                self.published_at.get(change.user_id, change.changed_at),
                 change.user_id in self.owed,
             )
             for change in self.changes.values()
@@ -164,7 +177,8 @@ def test_nothing_differs_and_nothing_but_digests_is_asked_for(in_step: Master) -
     assert (result.users, result.deleted, result.drift, result.behind) == (8, 2, [], 0)
     assert in_step.asked == []
     kept = Check.objects.get()
-    assert (kept.users, kept.drift, kept.behind, kept.examples) == (8, 0, 0, [])
+    assert (kept.users, kept.drift, kept.behind) == (8, 0, 0)
+    assert timedelta(seconds=4) < timezone.now() - kept.at < timedelta(seconds=20)
 
 
 def test_local_accounts_are_none_of_the_masters_business(in_step: Master) -> None:
@@ -191,7 +205,6 @@ BY_HAND = {
     ),
     "version up": ("UPDATE replica_user SET version = 99 WHERE id = %s", Wrong.DIFFERENT),
     "version down": ("UPDATE replica_user SET version = 0 WHERE id = %s", Wrong.DIFFERENT),
-    "made local": ("UPDATE replica_user SET version = NULL WHERE id = %s", Wrong.MISSING),
     "deleted": ("DELETE FROM replica_user WHERE id = %s", Wrong.MISSING),
     "deleted for good": (
         (
@@ -311,6 +324,23 @@ def test_a_client_that_knows_itself_behind_waits_longer(in_step: Master) -> None
     assert {one for one, _ in found()} == {key(1), key(50)}
 
 
+def test_what_was_published_late_is_on_its_way(in_step: Master) -> None:
+    """Changed in a bulk write minutes ago, and sent only now."""
+    then = timezone.now() - timedelta(minutes=3)
+    in_step.has(living(1, version=2, at=then), gone(2, at=then), living(50, at=then))
+    just = timezone.now() - timedelta(seconds=3)
+    in_step.published_at = {key(1): just, key(2): just, key(50): just}
+    result = reconcile.check(None)
+    assert (result.drift, result.behind) == ([], 3)
+
+
+def test_a_clock_from_the_future_hides_no_loss(in_step: Master) -> None:
+    ahead = timezone.now() + timedelta(days=700)
+    in_step.has(living(1, version=2, at=ahead, email="new@example.org"))
+    in_step.published_at = {key(1): LONG_AGO}
+    assert found() == [(key(1), Wrong.DIFFERENT)]
+
+
 def test_what_the_master_owes_is_no_drift(in_step: Master) -> None:
     in_step.owed = {key(1)}
     sql("UPDATE replica_user SET email = 'x@y.z' WHERE id = %s", str(key(1)))
@@ -323,6 +353,85 @@ def test_with_a_backlog_on_the_master_nothing_is_compared(in_step: Master) -> No
     with pytest.raises(reconcile.NotComparable, match="5,001"):
         reconcile.check(None)
     assert not Check.objects.exists()
+
+
+def test_while_a_first_load_is_not_finished_nothing_is_compared(in_step: Master) -> None:
+    Bootstrap.objects.create()
+    with pytest.raises(reconcile.NotComparable, match="bootstrap"):
+        reconcile.check(None)
+    Bootstrap.objects.update(finished_at=timezone.now())
+    assert found() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_comparison_at_a_time(in_step: Master) -> None:
+    def second() -> None:
+        try:
+            with pytest.raises(AlreadyRunning):
+                reconcile.check(None)
+        finally:
+            connection.close()
+
+    with (
+        alone(reconcile._LOCK, "comparison"),
+        ThreadPoolExecutor(1) as other,
+    ):
+        other.submit(second).result()
+
+
+def test_more_differences_than_are_looked_at(
+    the_master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "DIFFERENCES_AT_MOST", 5)
+    the_master.has(*(living(number) for number in range(8)))
+    result = reconcile.check(None)
+    assert (len(result.drift), result.is_cut) == (5, True)
+    reconcile.repair(result)
+    reconcile.repair(reconcile.check(None))
+    assert found() == []
+
+
+def test_a_local_account_with_a_users_id_is_never_overwritten(in_step: Master) -> None:
+    boss = User.objects.create_superuser("boss", id=key(70))
+    in_step.has(living(70))
+    result = reconcile.check(None)
+    assert [(one.user_id, one.is_local) for one in result.drift] == [(key(70), True)]
+    assert "local account" in reconcile.words(result.drift[0])
+    assert reconcile.repair(result) == (0, 1)
+    boss.refresh_from_db()
+    assert (boss.username, boss.version, boss.is_superuser) == ("boss", None, True)
+
+
+def test_who_is_refused_does_not_hold_up_the_others(in_step: Master) -> None:
+    for number in (3, 4, 5):
+        sql("UPDATE replica_user SET email = 'x@y.z' WHERE id = %s", str(key(number)))
+    sql("ALTER TABLE replica_user ADD CONSTRAINT no_u4 CHECK (email <> 'u4@example.org')")
+    assert reconcile.repair(reconcile.check(None)) == (2, 1)
+    assert found() == [(key(4), Wrong.DIFFERENT)]
+
+
+def test_whom_the_master_tells_against_the_contract_is_left_alone(
+    in_step: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (3, 4):
+        sql("UPDATE replica_user SET email = 'x@y.z' WHERE id = %s", str(key(number)))
+    told = {key(3): living(3), key(4): None}
+    monkeypatch.setattr(master, "users", lambda ids: told)
+    assert reconcile.repair(reconcile.check(None)) == (1, 1)
+    assert User.objects.get(pk=key(4)).email == "x@y.z", "neither repaired nor deleted"
+
+
+def test_a_kept_user_who_comes_back_by_a_repair_is_kept_no_more(in_step: Master) -> None:
+    Invoice.objects.create(user_id=key(5))
+    apply([gone(5)])
+    in_step.has(living(5, version=3))
+    assert found() == [(key(5), Wrong.DIFFERENT)] or found() == [(key(5), Wrong.MISSING)]
+    reconcile.repair(reconcile.check(None))
+    assert (found(), Kept.objects.count()) == ([], 0)
+    later = living(5, version=4, is_active=False)
+    in_step.has(later)
+    apply([later])
+    assert found() == []
 
 
 def test_what_arrives_between_two_looks_does_not_count(in_step: Master) -> None:
@@ -431,7 +540,8 @@ def test_what_the_master_cannot_mend_ends_with_an_error(
     in_step: Master, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changed on the master in SQL: what it sends is not what it has published."""
-    monkeypatch.setattr(master, "users", lambda ids: [living(7, email="sql@example.org")])
+    told = {key(7): living(7, email="sql@example.org")}
+    monkeypatch.setattr(master, "users", lambda ids: told)
     sql("DELETE FROM replica_user WHERE id = %s", str(key(7)))
     with pytest.raises(SystemExit) as ended:
         call_command("reconcile")
@@ -451,13 +561,29 @@ def test_a_master_that_is_away_is_said(the_master: Master, monkeypatch: pytest.M
     assert not Check.objects.exists()
 
 
+def test_the_command_does_not_go_by_an_old_probe(
+    in_step: Master, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would leave out everybody who has changed since, and prove nothing."""
+    then = timezone.now() - timedelta(minutes=30)
+    in_step.has(living(1, version=2, at=then, email="new@example.org"))
+    for lane in ("live", "bulk"):
+        hour = timezone.now() - timedelta(hours=1)
+        LaneProbe.objects.create(lane=lane, sent_at=hour, received_at=hour)
+    with pytest.raises(SystemExit):
+        call_command("reconcile", "--check")
+    said = capsys.readouterr()
+    assert "No probe" in said.err
+    assert "1 differ" in said.out
+
+
 def test_the_beat_compares_and_gives_itself_time(in_step: Master) -> None:
     tasks.compare()
     first = Check.objects.get()
-    Check.objects.update(took_ms=60_000)
+    Check.objects.update(next_at=timezone.now() + timedelta(minutes=1))
     tasks.compare()
-    assert Check.objects.get().checked_at == first.checked_at
-    Check.objects.update(checked_at=timezone.now() - timedelta(minutes=11))
+    assert Check.objects.get().at == first.at
+    Check.objects.update(next_at=timezone.now())
     tasks.compare()
-    assert Check.objects.get().checked_at > first.checked_at
+    assert Check.objects.get().at > first.at
     assert compare.here_of([key(99)]) == {key(99): compare.Here()}

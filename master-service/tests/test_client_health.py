@@ -54,7 +54,7 @@ def account() -> User:
 
 @pytest.fixture
 def billing(account: User) -> Client:
-    Canary.objects.create(sent_at=ago(seconds=2))
+    Canary.objects.create(sent_at=ago(seconds=2), since=ago(hours=1))
     return Client.objects.create(name="billing", registered_at=ago(days=1), account=account)
 
 
@@ -146,7 +146,10 @@ def test_states_by_report(billing: Client) -> None:
     assert given(billing, check=check(behind=3)) is State.BEHIND
     assert given(billing, check=check(drift=1, behind=3)) is State.DRIFT
     assert given(billing, check=None) is State.NOT_COMPARED
-    old = ago(minutes=16).isoformat()
+    assert given(billing, check=check(at=ago(seconds=115).isoformat())) is State.IN_STEP
+    old = ago(seconds=125).isoformat()
+    slow = check(at=old, took_ms=60_000)
+    assert given(billing, check=slow) is State.IN_STEP, "it compares every ten minutes"
     assert given(billing, check=check(at=old)) is State.NOT_COMPARED
     assert given(billing, check=check(at=old, drift=1)) is State.DRIFT
     assert given(billing, reported=59) is State.IN_STEP
@@ -163,6 +166,16 @@ def test_a_lane_without_probes_is_silent_unless_there_is_no_canary(
     Canary.objects.update(sent_at=ago(seconds=16))
     assert health.look().is_canary_late
     assert given(billing, **{lane: old}) is State.IN_STEP
+
+
+def test_after_a_pause_of_the_canary_lanes_have_time_to_be_heard_of(billing: Client) -> None:
+    old = {"sent_at": ago(minutes=5).isoformat(), "took_ms": 1}
+    Canary.objects.update(since=ago(seconds=19))
+    assert given(billing, live=old) is State.IN_STEP
+    Canary.objects.update(since=ago(seconds=21))
+    assert given(billing, live=old) is State.POLLER_SILENT
+    Client.objects.update(registered_at=ago(seconds=19))
+    assert health.look().clients[0].state is State.IN_STEP
 
 
 def test_states_without_a_report(billing: Client) -> None:
@@ -260,7 +273,12 @@ def test_a_probe_goes_down_both_lanes(sent: list[tuple[Lane, Message]]) -> None:
     for lane, message in sent:
         batch = decode_batch(message)
         assert ([probe.subject for probe in batch.probes], batch.changes) == ([lane], [])
-    assert Canary.objects.get().sent_at == decode_batch(sent[-1][1]).probes[0].time
+    kept = Canary.objects.get()
+    assert kept.sent_at == decode_batch(sent[-1][1]).probes[0].time
+    assert kept.since == decode_batch(sent[0][1]).probes[0].time
+    Canary.objects.update(sent_at=ago(seconds=16))
+    canary.send()
+    assert Canary.objects.get().since == decode_batch(sent[-1][1]).probes[0].time, "a pause"
 
 
 @pytest.mark.django_db(transaction=True)

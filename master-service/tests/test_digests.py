@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from usercast.digest import BUCKET, BUCKETS, DIGEST, Published
+from usercast.digest import BUCKET, BUCKETS, DIGEST, LATE_AFTER, SETTLED_AFTER, Published
 from usercast_master.accounts.models import User
 from usercast_master.api.models import ApiToken, Scope
 from usercast_master.outbox import digests
@@ -115,8 +115,8 @@ def test_who_has_just_changed_is_left_out() -> None:
     )
     found = digests.look(None)
     assert found.users == 1
-    assert found.at - found.watermark == digests.SETTLED_AFTER
-    assert found.at - found.late == digests.LATE_AFTER
+    assert found.at - found.watermark == SETTLED_AFTER
+    assert found.at - found.late == LATE_AFTER
     OutboxEntry.objects.update(changed_at=timezone.now() - timedelta(seconds=6))
     assert digests.look(None).users == 2
     assert digests.look(timezone.now() - timedelta(seconds=2)).users == 0
@@ -124,7 +124,7 @@ def test_who_has_just_changed_is_left_out() -> None:
 
 def test_a_client_ahead_of_its_time_gets_the_masters() -> None:
     found = digests.look(timezone.now() + timedelta(hours=1))
-    assert found.at - found.watermark == digests.SETTLED_AFTER
+    assert found.at - found.watermark == SETTLED_AFTER
 
 
 def test_what_is_owed_is_counted_but_not_what_is_parked() -> None:
@@ -173,6 +173,7 @@ def test_some_users_of_the_snapshot(api: APIClient) -> None:
     [
         ("digests/", {"before": "yesterday"}),
         ("digests/", {"after": "2026-01-01"}),
+        ("digests/", {"before": "0001-01-01T00:00:02Z"}),
         ("digests/users/", {}),
         ("digests/users/", {"buckets": ""}),
         ("digests/users/", {"buckets": "1,x"}),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usercast import contract
-from usercast.contract import Message, UserChange, UserGone, UserState
+from usercast.contract import Lane, Message, UserChange, UserGone, UserState
 from usercast.errors import ContractError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,7 +50,17 @@ def test_golden_file_is_what_the_master_sends_and_what_a_client_reads(
     assert contract.decode_batch(Message(body=golden)).changes == [change]
 
 
-@pytest.mark.parametrize("name", ["user-upserted.v1", "user-deleted.v1"])
+def test_golden_probe() -> None:
+    at = datetime(2026, 3, 4, 5, 8, tzinfo=UTC)
+    golden = (GOLDEN / "probe.v1.json").read_text()
+    sent = contract.encode_batch([contract.encode_probe(Lane.LIVE, at)], compress=False)
+    assert json.loads(sent.body) == json.loads(golden)
+    batch = contract.decode_batch(Message(body=golden))
+    assert (batch.changes, batch.rejected) == ([], [])
+    assert [(probe.subject, probe.time) for probe in batch.probes] == [(Lane.LIVE, at)]
+
+
+@pytest.mark.parametrize("name", ["user-upserted.v1", "user-deleted.v1", "probe.v1"])
 def test_golden_file_satisfies_the_committed_schema(name: str) -> None:
     schema = json.loads(contract.SCHEMA_PATH.read_text())
     jsonschema.Draft202012Validator(schema).validate(

@@ -279,15 +279,24 @@ def _decode_one_by_one(body: bytes) -> Batch:
     for position, raw in enumerate(_split(body)):
         try:
             event = _without_nul(_event_decoder.decode(raw))
-            if not isinstance(event, Probe):
-                _change(event)
+            _check_event(event)
             events.append(event)
         except (*_UNREADABLE, ContractError) as error:
             rejected.append(Rejected(position=position, reason=str(error)))
     return _batch(events, rejected)
 
 
+def _check_event(event: Event) -> None:
+    if isinstance(event, Probe):
+        _check_years(event.time)
+    else:
+        _change(event)
+
+
 def _batch(events: Sequence[Event], rejected: list[Rejected]) -> Batch:
+    for event in events:
+        if isinstance(event, Probe):
+            _check_years(event.time)
     return Batch(
         changes=[_change(event) for event in events if not isinstance(event, Probe)],
         rejected=rejected,
@@ -317,13 +326,17 @@ def checked(change: UserChange, encoded: bytes) -> UserChange:
         ContractError: it cannot.
     """
     data = change.data
-    joined = data.date_joined if isinstance(data, UserState) else change.changed_at
-    years = change.changed_at.year, joined.year
-    if min(years) < MIN_YEAR or max(years) > MAX_YEAR:
-        raise ContractError(f"a time lies outside the years {MIN_YEAR} to {MAX_YEAR}")
+    _check_years(change.changed_at)
+    if isinstance(data, UserState):
+        _check_years(data.date_joined)
     if _NUL_ESCAPE in encoded:
         _refuse_nul(data)
     return change
+
+
+def _check_years(moment: datetime) -> None:
+    if not MIN_YEAR <= moment.year <= MAX_YEAR:
+        raise ContractError(f"a time lies outside the years {MIN_YEAR} to {MAX_YEAR}")
 
 
 def _change(event: UserUpserted | UserDeleted) -> UserChange:

@@ -6,7 +6,7 @@ and looks closer only where two differ. Both sides compute them by the SQL that 
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -18,6 +18,10 @@ CONTENT_HASH = """md5(ROW(
 )::text)::uuid"""
 
 BUCKETS = 4096
+#: What changed before this is applied by now on a client whose poller keeps up.
+SETTLED_AFTER = timedelta(seconds=5)
+#: What a client lacks after this is lost; SQS keeps a killed poller's messages for 20 s.
+LATE_AFTER = timedelta(seconds=30)
 #: SQL, of type integer, over ``user_id``: which bucket a user is in.
 BUCKET = "('x' || left(md5(user_id::text), 3))::bit(12)::integer"
 #: SQL, of type bigint, over ``user_id``, ``version`` and ``content_hash``, which is NULL of a
@@ -70,8 +74,8 @@ class Digests(Struct, kw_only=True, frozen=True):
 class MasterDigests(Digests, kw_only=True, frozen=True):
     """What the master has published, and how to compare with it.
 
-    Changes after ``watermark`` are left out. A change that a client lacks is late, rather than on
-    its way, if it is older than ``late``. ``owed`` changes are older than the watermark and not
+    Changes after ``watermark`` are left out. What a client lacks was lost, rather than being on its
+    way, if it was published before ``late``. ``owed`` changes are older than the watermark and not
     published yet.
     """
 
@@ -84,13 +88,14 @@ class MasterDigests(Digests, kw_only=True, frozen=True):
 class Published(Struct, frozen=True, gc=False):
     """A user as the master has published them: what a client should have.
 
-    ``content_hash`` is None of a deleted one. ``owed``: a newer state waits to be published.
+    ``content_hash`` is None of a deleted one, ``published_at`` of one who never was published or
+    was so long ago. ``owed``: a newer state waits to be published.
     """
 
     user_id: str
     version: int
     content_hash: str | None
-    changed_at: datetime
+    published_at: datetime | None
     owed: bool
 
 

@@ -39,7 +39,9 @@ class LaneReportSerializer(serializers.Serializer[Any]):
 class CheckReportSerializer(serializers.Serializer[Any]):
     """What the latest comparison with the master found."""
 
-    at = serializers.DateTimeField()
+    at = serializers.DateTimeField(
+        help_text="By the master's clock: changes after it were left out."
+    )
     took_ms = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
     drift = serializers.IntegerField(
         min_value=0, max_value=2**31 - 1, help_text="Users who are not as the master has them."

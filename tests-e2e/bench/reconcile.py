@@ -24,7 +24,7 @@ _PLANT = """
 CREATE TEMPORARY TABLE chosen AS
     SELECT id, row_number() OVER () AS number
     FROM (SELECT id FROM replica_user WHERE version IS NOT NULL ORDER BY md5(id::text) LIMIT 8)
-    AS some;
+    AS picked;
 UPDATE replica_user SET email = 'by-hand@example.org'
     WHERE id IN (SELECT id FROM chosen WHERE number <= 3);
 UPDATE replica_user SET is_active = false WHERE id IN (SELECT id FROM chosen WHERE number = 4);

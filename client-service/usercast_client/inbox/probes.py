@@ -9,11 +9,13 @@ from django.utils import timezone
 from usercast.contract import Lane, Probe
 from usercast_client.inbox.models import LaneProbe
 
-# Standard queues keep no order: an older one may come later.
+# Standard queues keep no order: an older one may come later. One from the future was sent by a
+# clock that has been set right since.
 _NOTE = """
 INSERT INTO inbox_lane_probe AS known (lane, sent_at, received_at) VALUES (%s, %s, %s)
 ON CONFLICT (lane) DO UPDATE SET sent_at = excluded.sent_at, received_at = excluded.received_at
 WHERE known.sent_at < excluded.sent_at
+   OR known.sent_at > excluded.received_at + interval '1 minute'
 """
 
 

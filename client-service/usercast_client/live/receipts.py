@@ -10,12 +10,15 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from usercast_client.live.models import Receipt
 
 #: How long a receipt is kept once the master has it: for a change that comes once more.
 KEPT = timedelta(days=1)
+#: How long one is kept for a master that does not take it: this client is not registered.
+KEPT_UNSENT = timedelta(days=90)
 #: Sockets closed later than this were not closed by the dismissal that the receipt is for.
 _SOCKETS_WITHIN = timedelta(minutes=1)
 
@@ -93,5 +96,7 @@ def sent(receipts: Sequence[Receipt]) -> None:
 
 
 def trim() -> int:
-    """Drop what the master has had for long enough; returns how many went."""
-    return Receipt.objects.filter(sent_at__lt=timezone.now() - KEPT).delete()[0]
+    """Drop what the master has had for long enough, or never asked for; returns how many went."""
+    now = timezone.now()
+    old = Q(sent_at__lt=now - KEPT) | Q(applied_at__lt=now - KEPT_UNSENT)
+    return Receipt.objects.filter(old).delete()[0]

@@ -7,6 +7,7 @@ from django.db import DatabaseError, InterfaceError
 
 from usercast_client.celery import app
 from usercast_client.live import clock, feed, receipts
+from usercast_client.replica import removal
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +23,9 @@ def tick() -> None:
 
 @app.task(ignore_result=True)
 def trim_feed() -> None:
-    """Drop what the feed and the receipts no longer have to keep."""
+    """Drop what the feed, the receipts and the record of kept users no longer have to keep."""
     receipts.trim()
+    removal.forget_removed()
     trimmed = feed.trim(keep=settings.USERCAST_FEED_KEEP)
     if trimmed:
         log.info("feed_trimmed", changes=trimmed)

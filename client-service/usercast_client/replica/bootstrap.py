@@ -5,21 +5,21 @@ on, be run again, and run while the poller does. Each chunk commits with the not
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from usercast import snapshot
-from usercast.errors import ContractError, UsercastError
+from usercast.errors import ContractError
 from usercast.lifecycle import Stop
 from usercast_client.live import broadcast, feed
 from usercast_client.live.models import Change
 from usercast_client.replica import load, master
 from usercast_client.replica.ahead import Ahead
+from usercast_client.replica.alone import alone
 from usercast_client.replica.load import Line
 from usercast_client.replica.master import MasterUnreachable
 from usercast_client.replica.models import Bootstrap
@@ -34,10 +34,6 @@ AHEAD = 2
 WAIT_SECONDS = (1.0, 2.0, 5.0, 10.0, 10.0)
 #: Any fixed number: one bootstrap at a time.
 _LOCK = 7_264_002
-
-
-class AlreadyRunning(UsercastError):
-    """Another bootstrap of this client is at work."""
 
 
 class Rejected(NamedTuple):
@@ -79,9 +75,9 @@ def run(stop: Stop, watch: Watch, *, dry_run: bool = False) -> Bootstrap:
     Raises:
         MasterRefused: see ``replica.master``.
         MasterUnreachable: several times in a row without a line in between.
-        AlreadyRunning: see there.
+        AlreadyRunning: another bootstrap is at work.
     """
-    with _alone():
+    with alone(_LOCK, "bootstrap"):
         found = Bootstrap() if dry_run else _begun()
         failures = 0
         while not stop.requested and found.finished_at is None:
@@ -97,8 +93,13 @@ def run(stop: Stop, watch: Watch, *, dry_run: bool = False) -> Bootstrap:
         return found
 
 
+def unfinished() -> Bootstrap | None:
+    """The first load that is under way, or was stopped and will go on."""
+    return Bootstrap.objects.filter(finished_at=None).last()
+
+
 def _begun() -> Bootstrap:
-    return Bootstrap.objects.filter(finished_at=None).last() or Bootstrap.objects.create()
+    return unfinished() or Bootstrap.objects.create()
 
 
 def _go_on(found: Bootstrap, stop: Stop, watch: Watch, *, dry_run: bool) -> None:
@@ -228,15 +229,3 @@ class _Reading:
 
     def done(self, total: int) -> Chunk:
         return Chunk(self.read, self.rejected, self.lines, self.last, total)
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        if not cursor.fetchone()[0]:
-            raise AlreadyRunning("Another bootstrap of this client is at work; wait for its end.")
-        try:
-            yield
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])

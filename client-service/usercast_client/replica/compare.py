@@ -43,7 +43,9 @@ FROM (
                       WHERE local.username = clash.username AND local.version IS NULL)
     WHERE replica.version IS NOT NULL
       AND NOT (NOT replica.is_active
-               AND EXISTS (SELECT FROM replica_kept WHERE replica_kept.user_id = replica.id))
+               AND EXISTS (SELECT FROM replica_kept WHERE replica_kept.user_id = replica.id)
+               AND EXISTS (SELECT FROM replica_tombstone AS tombstone
+                           WHERE tombstone.user_id = replica.id))
 ) AS replicated
 UNION ALL
 SELECT user_id, version, NULL, deleted_at FROM replica_tombstone
@@ -79,6 +81,12 @@ class Difference(Struct, frozen=True):
     wrong: Wrong
     here: Here
     is_late: bool
+    #: A local account has their id.
+    is_local: bool = False
+
+
+_BUCKETS = f"SELECT DISTINCT {BUCKET} AS bucket FROM unnest(%s::uuid[]) AS user_id ORDER BY bucket"
+_LOCAL = "SELECT id FROM replica_user WHERE version IS NULL AND id = ANY(%s::uuid[])"
 
 
 def digests(of_master: MasterDigests) -> Digests:
@@ -104,6 +112,20 @@ def differences(buckets: Sequence[int], *, late: datetime) -> Iterator[Differenc
             found = _compare(published.get(user_id), here.get(user_id, Here()), late)
             if found:
                 yield Difference(UUID(user_id), found[0], here.get(user_id, Here()), found[1])
+
+
+def buckets_of(user_ids: Sequence[UUID]) -> list[int]:
+    """The buckets that these users are in."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BUCKETS, [[str(user_id) for user_id in user_ids]])
+        return [bucket for (bucket,) in cursor.fetchall()]
+
+
+def local_ids(user_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these ids that local accounts have here."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCAL, [[str(user_id) for user_id in user_ids]])
+        return {user_id for (user_id,) in cursor.fetchall()}
 
 
 def here_of(user_ids: Sequence[UUID]) -> dict[UUID, Here]:
@@ -155,5 +177,6 @@ def _compare(published: Published | None, here: Here, late: datetime) -> tuple[W
         wrong = Wrong.TOMBSTONE if here.version is None else Wrong.RESURRECTED
     else:
         wrong = Wrong.MISSING if here.version is None else Wrong.DIFFERENT
-    is_coming = here.newest < published.version and published.changed_at > late
+    is_new = published.published_at is not None and published.published_at > late
+    is_coming = here.newest < published.version and is_new
     return wrong, not (published.owed or is_coming)

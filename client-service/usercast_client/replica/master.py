@@ -8,12 +8,15 @@ from uuid import UUID
 
 import httpx
 import msgspec
+import structlog
 from django.conf import settings
 
 from usercast import snapshot as lines_of
 from usercast.contract import UserChange
 from usercast.digest import MasterDigests, Published
 from usercast.errors import ConfigurationError, ContractError, UsercastError
+
+log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 5.0
 #: How long the master may be silent in the middle of a snapshot.
@@ -44,19 +47,27 @@ def snapshot(after: UUID | None) -> Iterator[Iterator[bytes]]:
         yield lines
 
 
-def users(user_ids: Sequence[UUID]) -> list[UserChange]:
+def users(user_ids: Sequence[UUID]) -> dict[UUID, UserChange | None]:
     """Up to 100 users as the master has them now; whom it does not know is missing.
 
+    None is whose line does not follow the contract; the log says why.
+
     Raises:
-        MasterRefused: also if an answer does not follow the contract.
+        MasterRefused: see ``snapshot``; also if a line does not even say whose it is.
         MasterUnreachable: the answer broke off, too.
     """
     ids = ",".join(str(user_id) for user_id in user_ids)
+    found: dict[UUID, UserChange | None] = {}
     with _streamed("/api/v1/snapshot/", {"ids": ids}) as lines:
-        found = [_understood(line) for line in lines]
-    if not found or not isinstance(found[-1], lines_of.End):
-        raise MasterUnreachable("The answer broke off before its last line")
-    return [line for line in found if isinstance(line, UserChange)]
+        for line in lines:
+            read = _understood(line)
+            if isinstance(read, lines_of.End):
+                return found
+            if isinstance(read, UserChange):
+                found[read.user_id] = read
+            elif isinstance(read, UUID):
+                found[read] = None
+    raise MasterUnreachable("The answer broke off before its last line")
 
 
 def digests(before: datetime | None) -> MasterDigests:
@@ -83,13 +94,16 @@ def published(buckets: Sequence[int]) -> list[Published]:
         MasterUnreachable: the answer broke off, too.
     """
     asked = {"buckets": ",".join(str(bucket) for bucket in buckets)}
+    found: list[Published] = []
     with _streamed("/api/v1/digests/users/", asked) as lines:
-        *found, end = lines
-    try:
-        msgspec.json.decode(end, type=lines_of.End)
-        return [_published_decoder.decode(line) for line in found]
-    except msgspec.DecodeError as error:
-        raise MasterUnreachable(f"The answer broke off: {error}") from error
+        for line in lines:
+            if line.startswith(_END):
+                return found
+            try:
+                found.append(_published_decoder.decode(line))
+            except msgspec.DecodeError as error:
+                raise MasterRefused(f"The master's answer cannot be read: {error}") from error
+    raise MasterUnreachable("The answer broke off before its last line")
 
 
 def report(client: str, report: dict[str, Any]) -> None:
@@ -105,14 +119,20 @@ def report(client: str, report: dict[str, Any]) -> None:
 
 
 _published_decoder = msgspec.json.Decoder(Published)
+#: How the last line of an answer begins; the others have no type.
+_END = b'{"type":"end"'
 
 
-def _understood(line: bytes) -> "lines_of.Begin | UserChange | lines_of.End":
+def _understood(line: bytes) -> "lines_of.Begin | UserChange | UUID | lines_of.End":
+    """What a line says, or, if that cannot be read, about whom."""
     try:
         return lines_of.read(line)
     except ContractError as error:
-        whom = lines_of.id_of(line) or "somebody"
-        raise MasterRefused(f"What the master says of {whom} cannot be read: {error}") from error
+        whom = lines_of.id_of(line)
+        if whom is None:
+            raise MasterRefused(f"The master's answer cannot be read: {error}") from error
+        log.error("snapshot_line_unreadable", user_id=str(whom), reason=str(error))
+        return whom
 
 
 def _asked(method: str, path: str, **options: Any) -> httpx.Response:

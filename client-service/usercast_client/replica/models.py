@@ -173,19 +173,20 @@ class Check(models.Model):
     """What the latest comparison with the master found (``replica.reconcile``); one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    checked_at = models.DateTimeField()
+    #: By the master's clock: changes after it were left out.
+    at = models.DateTimeField()
     took_ms = models.IntegerField()
-    #: Replicated users here.
+    #: By this client's clock, when the next one may begin: comparing takes a part of the time only.
+    next_at = models.DateTimeField()
+    #: Replicated users that were compared: all but those who had just changed.
     users = models.BigIntegerField()
     #: Users who are not as the master has them, for good.
     drift = models.IntegerField()
     #: Users whose newest change is still on its way here.
     behind = models.IntegerField()
-    #: A few of the drifting ones, as JSON: ``user_id``, ``wrong``.
-    examples = models.JSONField(default=list)
 
     class Meta:
         db_table = "replica_check"
 
     def __str__(self) -> str:
-        return f"{self.checked_at:%Y-%m-%d %H:%M:%S}: drift {self.drift}, behind {self.behind}"
+        return f"{self.at:%Y-%m-%d %H:%M:%S}: drift {self.drift}, behind {self.behind}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import ProtectedError, RestrictedError
+from django.db.models import Exists, OuterRef, ProtectedError, RestrictedError
 
 from usercast.contract import UserChange
 from usercast_client.replica.models import Kept, User
@@ -26,6 +26,12 @@ def remove(gone: Sequence[UserChange], usernames: Mapping[UUID, str]) -> set[UUI
     if kept:
         _keep([change for change in gone if change.user_id in kept], kept, usernames)
     return set(kept)
+
+
+def forget_removed() -> None:
+    """Drop the record, and with it the name, of kept users whose rows somebody has removed."""
+    rows = User.objects.filter(pk=OuterRef("user_id"))
+    Kept.objects.exclude(Exists(rows)).delete()
 
 
 def _delete(user_ids: Sequence[UUID]) -> dict[UUID, str]:

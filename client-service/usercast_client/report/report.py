@@ -3,11 +3,12 @@
 Gathers what ``inbox``, ``live`` and ``replica`` know; sent every few seconds by ``report.tasks``.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from usercast.contract import CONTRACT_VERSION, Lane
 from usercast.serializers import ReportSerializer
@@ -16,6 +17,9 @@ from usercast_client.live import clock, receipts
 from usercast_client.live.models import Receipt
 from usercast_client.replica import master
 from usercast_client.replica.models import Check
+
+#: It ticks twice a second.
+TICK_OLD_AFTER = timedelta(seconds=10)
 
 
 def send() -> int:
@@ -36,14 +40,13 @@ def send() -> int:
 
 
 def _report(told: list[Receipt]) -> dict[str, Any]:
-    # None where there is no clock: Redis is away, or its process.
-    tick = clock.last() or {}
+    tick = _tick()
     check = Check.objects.first()
     probes = {probe.lane: probe for probe in LaneProbe.objects.all()}
     report = {
         "contract": CONTRACT_VERSION,
         "service": version("usercast-client"),
-        "users": tick.get("users", check.users if check else None),
+        "users": tick.get("users"),
         "lag_ms": tick.get("lag_ms"),
         "lag_history": [
             {"start": start, "worst_ms": worst} for start, _, worst in tick.get("history", ())
@@ -54,6 +57,14 @@ def _report(told: list[Receipt]) -> dict[str, Any]:
         "receipts": told,
     }
     return dict(ReportSerializer(report).data)
+
+
+def _tick() -> dict[str, Any]:
+    """What the clock told last; nothing if it has stopped, or Redis is away."""
+    tick = clock.last()
+    if tick is None or timezone.now() - datetime.fromisoformat(tick["time"]) > TICK_OLD_AFTER:
+        return {}
+    return tick
 
 
 def _lane(probe: LaneProbe | None) -> dict[str, Any] | None:
@@ -68,7 +79,7 @@ def _check(check: Check | None) -> dict[str, Any] | None:
     if check is None:
         return None
     return {
-        "at": check.checked_at,
+        "at": check.at,
         "took_ms": check.took_ms,
         "drift": check.drift,
         "behind": check.behind,

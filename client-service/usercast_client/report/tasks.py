@@ -1,7 +1,5 @@
 """What Celery beat asks for: to compare with the master, and to report to it."""
 
-from datetime import timedelta
-
 import structlog
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
@@ -14,9 +12,6 @@ from usercast_client.replica.models import Check
 from usercast_client.report import report
 
 log = structlog.get_logger(__name__)
-
-#: Comparing takes at most one part in so many of the time.
-SHARE = 10
 
 
 @app.task(ignore_result=True)
@@ -35,7 +30,7 @@ def compare() -> None:
     """Compare with the master, for the next report; not again at once if that takes long."""
     try:
         last = Check.objects.first()
-        if last and timezone.now() - last.checked_at < timedelta(milliseconds=last.took_ms) * SHARE:
+        if last and timezone.now() < last.next_at:
             return
         reconcile.check(probes.all_sent_before())
     except UsercastError as error:

@@ -1,7 +1,9 @@
 """Queries: which users a list or a snapshot has, in which order, from where on."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from django.core.validators import MinValueValidator
 from django.db.models import Q, QuerySet
 from rest_framework import serializers
 
@@ -73,6 +75,7 @@ class DigestsQuery(Strict):
 
     before = serializers.DateTimeField(
         required=False,
+        validators=[MinValueValidator(datetime(2000, 1, 1, tzinfo=UTC))],
         help_text="The client lacks what was published after this, since its queues are behind.",
     )
 

@@ -4,6 +4,8 @@ A poller that died in silence would go unnoticed for as long as no user changes.
 the newest probe came, and ``clients.standing`` sees how old it is.
 """
 
+from datetime import timedelta
+
 from django.utils import timezone
 
 from usercast.contract import Lane, encode_batch, encode_probe
@@ -12,6 +14,8 @@ from usercast_master.outbox import topic
 
 #: How often it is sent.
 EVERY_SECONDS = 5.0
+#: A canary that is older has paused.
+LATE_AFTER = timedelta(seconds=3 * EVERY_SECONDS)
 
 
 def send() -> bool:
@@ -24,5 +28,7 @@ def send() -> bool:
     probes = [(lane, encode_batch([encode_probe(lane, now)], compress=False)) for lane in Lane]
     if any(topic.publish(probes)):
         return False
-    Canary.objects.update_or_create(id=1, defaults={"sent_at": now})
+    last = Canary.objects.first()
+    since = last.since if last and now - last.sent_at <= LATE_AFTER else now
+    Canary.objects.update_or_create(id=1, defaults={"sent_at": now, "since": since})
     return True

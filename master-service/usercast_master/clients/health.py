@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from usercast.contract import Lane
-from usercast_master.clients.canary import EVERY_SECONDS
+from usercast_master.clients import canary
 from usercast_master.clients.models import Canary, Client
 
 #: A client that has not reported for so long is silent.
@@ -17,10 +17,10 @@ SILENT_AFTER = timedelta(seconds=60)
 #: A lane whose newest probe is older is dead, or far behind. Probes come every five seconds and are
 #: reported within five more.
 LANE_DEAD_AFTER = timedelta(seconds=20)
-#: With a canary that is older, nothing can be said of lanes.
-CANARY_LATE_AFTER = timedelta(seconds=3 * EVERY_SECONDS)
-#: A comparison that is older says nothing of now.
-CHECK_OLD_AFTER = timedelta(minutes=15)
+#: A comparison that is older says nothing of now; a client compares anew after ten times as long as
+#: it took.
+CHECK_OLD_AFTER = timedelta(minutes=2)
+CHECK_OLD_AFTER_TIMES = 15
 
 
 class State(Enum):
@@ -97,22 +97,24 @@ class Overview:
 def look() -> Overview:
     """Read them all: a row for each client."""
     now = timezone.now()
-    canary = Canary.objects.first()
-    is_late = canary is None or now - canary.sent_at > CANARY_LATE_AFTER
+    last = Canary.objects.first()
+    is_late = last is None or now - last.sent_at > canary.LATE_AFTER
+    since = None if is_late else last and last.since
     return Overview(
         at=now,
-        clients=[_of(client, now, is_canary_late=is_late) for client in Client.objects.all()],
-        canary_at=canary.sent_at if canary else None,
+        clients=[_of(client, now, probed_since=since) for client in Client.objects.all()],
+        canary_at=last.sent_at if last else None,
         is_canary_late=is_late,
     )
 
 
-def _of(client: Client, now: datetime, *, is_canary_late: bool) -> ClientHealth:
+def _of(client: Client, now: datetime, *, probed_since: datetime | None) -> ClientHealth:
     report: Mapping[str, Any] = client.report or {}
     check: Mapping[str, Any] = report.get("check") or {}
-    lanes = [
-        _lane(lane, report.get(lane.value), now, is_canary_late=is_canary_late) for lane in Lane
-    ]
+    # Before a canary can have come, its absence says nothing.
+    since = probed_since and client.registered_at and max(probed_since, client.registered_at)
+    may_judge = since is not None and now - since > LANE_DEAD_AFTER
+    lanes = [_lane(lane, report.get(lane.value), now, may_judge=may_judge) for lane in Lane]
     dead = report.get("dead_letters")
     return ClientHealth(
         client=client,
@@ -132,7 +134,7 @@ def _of(client: Client, now: datetime, *, is_canary_late: bool) -> ClientHealth:
 
 
 def _lane(
-    lane: Lane, probe: Mapping[str, Any] | None, now: datetime, *, is_canary_late: bool
+    lane: Lane, probe: Mapping[str, Any] | None, now: datetime, *, may_judge: bool
 ) -> LaneHealth:
     sent_at = _time(probe["sent_at"]) if probe else None
     age = now - sent_at if sent_at else None
@@ -140,7 +142,7 @@ def _lane(
         name=lane.value,
         took_ms=probe["took_ms"] if probe else None,
         age_seconds=age.total_seconds() if age is not None else None,
-        is_silent=not is_canary_late and (age is None or age > LANE_DEAD_AFTER),
+        is_silent=may_judge and (age is None or age > LANE_DEAD_AFTER),
     )
 
 
@@ -168,7 +170,8 @@ def _compared(check: Mapping[str, Any] | None, now: datetime) -> State:
         return State.NOT_COMPARED
     if check["drift"]:
         return State.DRIFT
-    if now - datetime.fromisoformat(check["at"]) > CHECK_OLD_AFTER:
+    took = timedelta(milliseconds=check["took_ms"])
+    if now - datetime.fromisoformat(check["at"]) > CHECK_OLD_AFTER + took * CHECK_OLD_AFTER_TIMES:
         return State.NOT_COMPARED
     return State.BEHIND if check["behind"] else State.IN_STEP
 

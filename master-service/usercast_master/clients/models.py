@@ -51,6 +51,8 @@ class Canary(models.Model):
     id = models.SmallIntegerField(primary_key=True, default=1)
     #: When SNS took the last one.
     sent_at = models.DateTimeField()
+    #: Since when they have followed each other without a pause.
+    since = models.DateTimeField()
 
     class Meta:
         db_table = "clients_canary"

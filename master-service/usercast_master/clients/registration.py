@@ -95,9 +95,9 @@ def deploy(client: Client) -> None:
         UsercastError: it failed; the client's ``setup_problem`` says the same.
     """
     note(client, Client.Setup.DEPLOYING)
-    with _problem_noted(client):
+    with _problem_noted(client, Client.Setup.DEPLOYING):
         topology.deploy_client(client.name, topic_arn=settings.USERCAST_TOPIC_ARN)
-    note(client, "")
+    _end(client, Client.Setup.DEPLOYING)
 
 
 @transaction.atomic
@@ -142,7 +142,7 @@ def remove(client: Client, by: User | None = None) -> None:
         UsercastError: its queues could not be deleted; the client's ``setup_problem`` says so.
     """
     begin_removal(client, by)
-    with _problem_noted(client):
+    with _problem_noted(client, Client.Setup.REMOVING):
         topology.remove_client(client.name)
     _forget(client.name)
 
@@ -201,7 +201,7 @@ def _locked(name: str) -> Client:
 def _account(client: Client) -> User:
     """The client's technical account, made when there is none.
 
-    It is staff, as callers of the API must be and as keeps it from being replicated; it has no
+    It is staff, as callers of the API must be, and so replicated only where staff are. It has no
     password, and may look at users and nothing else.
     """
     account = client.account or _new_account(f"client.{client.name}")
@@ -228,16 +228,22 @@ def _make_token(client: Client, account: User) -> str:
 
 
 @contextmanager
-def _problem_noted(client: Client) -> Iterator[None]:
+def _problem_noted(client: Client, during: Client.Setup) -> Iterator[None]:
     """If this ends badly, have the row say why."""
     try:
         yield
     except UsercastError as error:
-        note(client, "", str(error))
+        _end(client, during, str(error))
         raise
     except BaseException as error:
-        note(client, "", f"interrupted ({type(error).__name__}): do it again")
+        _end(client, during, f"interrupted ({type(error).__name__}): do it again")
         raise
+
+
+def _end(client: Client, during: Client.Setup, problem: str = "") -> None:
+    """Note that this is over, unless something else has begun meanwhile."""
+    now = Client.objects.filter(pk=client.pk, setup=during)
+    now.update(setup="", setup_problem=problem)
 
 
 @transaction.atomic

@@ -5,18 +5,21 @@ users. That the outbox is true to the users is for ``outbox.audit`` to prove.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import connection, transaction
 from django.utils import timezone
 from msgspec import structs
 
-from usercast.digest import BUCKET, MasterDigests, digests_sql, from_rows
+from usercast.digest import (
+    BUCKET,
+    LATE_AFTER,
+    SETTLED_AFTER,
+    MasterDigests,
+    digests_sql,
+    from_rows,
+)
 
-#: What was published before this is applied by now on a client whose poller keeps up.
-SETTLED_AFTER = timedelta(seconds=5)
-#: What a client lacks after this is lost; SQS keeps a killed poller's messages for 20 s.
-LATE_AFTER = timedelta(seconds=30)
 #: Users fetched and sent at a time.
 CHUNK = 5_000
 
@@ -30,8 +33,8 @@ WHERE version > published_version AND parked_reason = '' AND changed_at <= %s
 """
 # Who was never published is told too: a snapshot may have brought them.
 _USERS = f"""
-SELECT user_id::text, published_version, published_hash::text, changed_at,
-       version > published_version AND parked_reason = ''
+SELECT user_id::text, published_version, published_hash::text, published_at,
+       version > published_version
 FROM outbox_entry WHERE {BUCKET} = ANY(%s)
 """
 
@@ -60,7 +63,9 @@ def look(before: datetime | None) -> MasterDigests:
     )
 
 
-def users(buckets: Sequence[int]) -> Iterator[list[tuple[str, int, str | None, datetime, bool]]]:
+def users(
+    buckets: Sequence[int],
+) -> Iterator[list[tuple[str, int, str | None, datetime | None, bool]]]:
     """All users and deleted ones of these buckets, as ``usercast.digest.Published`` has them."""
     with transaction.atomic(), connection.chunked_cursor() as cursor:
         cursor.execute(_USERS, [list(buckets)])

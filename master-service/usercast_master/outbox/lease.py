@@ -130,6 +130,7 @@ SET published_version = greatest(entry.published_version, sent.version),
         WHEN sent.version >= entry.published_version THEN sent.content_hash
         ELSE entry.published_hash
     END,
+    published_at = clock_timestamp(),
     attempts = 0,
     refusals = 0,
     claimed_until = nullif(entry.claimed_until, sent.lease)

@@ -24,6 +24,8 @@ class OutboxEntry(models.Model):
     published_version = models.BigIntegerField(default=0)
     #: Of the state that SNS accepted (``usercast.digest``); None of a deletion. For the audit.
     published_hash = models.UUIDField(null=True)
+    #: When SNS last accepted a state; None before the first. A change may have waited long for it.
+    published_at = models.DateTimeField(null=True)
     #: The master's clock at the latest change; travels as the event's time.
     changed_at = models.DateTimeField()
     #: When the user was deleted or left the replicated ones; None while the clients know them.

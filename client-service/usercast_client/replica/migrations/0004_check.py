@@ -14,12 +14,12 @@ class Migration(migrations.Migration):
             name='Check',
             fields=[
                 ('id', models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('checked_at', models.DateTimeField()),
+                ('at', models.DateTimeField()),
                 ('took_ms', models.IntegerField()),
+                ('next_at', models.DateTimeField()),
                 ('users', models.BigIntegerField()),
                 ('drift', models.IntegerField()),
                 ('behind', models.IntegerField()),
-                ('examples', models.JSONField(default=list)),
             ],
             options={
                 'db_table': 'replica_check',

@@ -20,6 +20,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
                 ('sent_at', models.DateTimeField()),
+                ('since', models.DateTimeField()),
             ],
             options={
                 'db_table': 'clients_canary',

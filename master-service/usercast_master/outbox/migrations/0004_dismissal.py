@@ -10,6 +10,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='outboxentry',
+            name='published_at',
+            field=models.DateTimeField(null=True),
+        ),
         migrations.CreateModel(
             name='Dismissal',
             fields=[

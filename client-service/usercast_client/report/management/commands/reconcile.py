@@ -1,17 +1,20 @@
 import sys
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
 
 from usercast.errors import UsercastError
 from usercast.meter import Meter
 from usercast_client.inbox import probes
 from usercast_client.replica import reconcile
-from usercast_client.replica.reconcile import WORDS, Found
+from usercast_client.replica.reconcile import Found, words
 
 #: Exit codes: there is drift (``--check``), or some is left; it could not be compared.
 DRIFT, NOT_COMPARED = 1, 2
+PROBE_OLD_AFTER = timedelta(minutes=1)
 #: Users that are listed; the number tells the rest.
 LISTED = 50
 
@@ -27,7 +30,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, check: bool, **options: Any) -> None:
         try:
-            found = reconcile.check(probes.all_sent_before())
+            found = self._check()
             self._report(found)
             left = found if check or not found.drift else self._repair(found)
         except UsercastError as error:
@@ -38,9 +41,20 @@ class Command(BaseCommand):
         if left.drift:
             sys.exit(DRIFT)
 
+    def _check(self) -> Found:
+        before = probes.all_sent_before()
+        if before is None or timezone.now() - before > PROBE_OLD_AFTER:
+            # By an old probe, everything since would be left out, and nothing proved.
+            self.stderr.write(
+                "No probe of the master's has come down both lanes in the last minute: what waits "
+                "in the queues is taken for lost. Is the poller running?"
+            )
+            before = None
+        return reconcile.check(before)
+
     def _report(self, found: Found) -> None:
         for one in found.drift[:LISTED]:
-            self.stdout.write(f"{one.user_id}  {WORDS[one.wrong]}")
+            self.stdout.write(f"{one.user_id}  {words(one)}")
         if len(found.drift) > LISTED:
             self.stdout.write(f"… and {len(found.drift) - LISTED:,} more")
         differ = len(found.drift)
@@ -48,6 +62,7 @@ class Command(BaseCommand):
             f"{found.users:,} users and {found.deleted:,} deleted ones compared: "
             + (f"{differ:,} differ" if differ else "in step with the master")
             + (f"; {found.behind:,} changes are on their way" if found.behind else "")
+            + ("; not all differences were looked at" if found.is_cut else "")
         )
 
     def _repair(self, found: Found) -> Found:
@@ -57,11 +72,11 @@ class Command(BaseCommand):
             )
         self.stdout.write(
             f"{repaired:,} repaired"
-            + (f", {left:,} had changed meanwhile and were left alone" if left else "")
+            + (f", {left:,} left alone; the log says whom and why" if left else "")
         )
-        after = reconcile.check(probes.all_sent_before())
+        after = self._check()
         self._report(after)
-        if after.drift:
+        if after.drift and not left and not found.is_cut:
             self.stdout.write(
                 "What still differs was changed on the master past its own code: "
                 "`manage.py outbox audit` there finds it and sends it to every client."
