@@ -99,7 +99,7 @@ def look() -> Overview:
     now = timezone.now()
     last = Canary.objects.first()
     is_late = last is None or now - last.sent_at > canary.LATE_AFTER
-    since = None if is_late else last and last.since
+    since = last.since if last and not is_late else None
     return Overview(
         at=now,
         clients=[_of(client, now, probed_since=since) for client in Client.objects.all()],
