@@ -31,10 +31,10 @@ UPDATE replica_user SET is_active = false WHERE id IN (SELECT id FROM chosen WHE
 DELETE FROM replica_user WHERE id IN (SELECT id FROM chosen WHERE number BETWEEN 5 AND 8);
 INSERT INTO replica_user (id, version, username, email, first_name, last_name, is_active,
     date_joined, master_groups, password, is_staff, is_superuser)
-SELECT id, 1, 'resurrected', '', '', '', true, now(), '{}', '!', false, false
+SELECT id, 1, 'resurrected', '', '', '', true, now(), '{}'::text[], '!', false, false
     FROM (SELECT user_id AS id FROM replica_tombstone LIMIT 1) AS gone
 UNION ALL
-SELECT gen_random_uuid(), 1, 'extra', '', '', '', true, now(), '{}', '!', false, false
+SELECT gen_random_uuid(), 1, 'extra', '', '', '', true, now(), '{}'::text[], '!', false, false
 """
 _DELETE_ONE = """
 WITH gone AS (DELETE FROM accounts_user WHERE id = (
