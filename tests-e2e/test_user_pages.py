@@ -1,7 +1,7 @@
 """One user's pages in a browser: as staff sees them, and their own, which nobody else sees."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -235,7 +235,7 @@ SEES: dict[str, tuple[str, ...]] = {
 @pytest.fixture(scope="module")
 def people(
     system: Deployment, master: Api, clients: dict[str, Api], new_member: NewMember, staff: Any
-) -> dict[str, str]:
+) -> Iterator[dict[str, str]]:
     """Everybody's session, as a Cookie header, and under "other" the id of one they may look up."""
     inactive, local = new_member(), new_member()
     found = {
@@ -261,7 +261,14 @@ def people(
         lambda: not billing.http.get(f"/api/v1/users/{inactive.user['id']}/").json()["is_active"],
         within=SOON_SECONDS,
     )
-    return found
+    yield found
+    query(
+        system,
+        "billing",
+        "UPDATE replica_user SET version = %s WHERE id = %s RETURNING id",
+        local.user["version"],
+        local.user["id"],
+    )
 
 
 @pytest.mark.parametrize("path", STAFF_ONLY + OWN_ONLY)

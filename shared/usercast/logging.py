@@ -57,6 +57,8 @@ def logging_config(level: int) -> dict[str, Any]:
         "loggers": {
             "django": {"level": "INFO", "propagate": True, "handlers": []},
             "botocore": {"level": "WARNING"},
+            # A line for each request to the master, and a client reports every five seconds.
+            "httpx": {"level": "WARNING"},
             # A line for each task received and each done would say what the task says itself.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

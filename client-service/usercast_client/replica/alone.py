@@ -27,3 +27,20 @@ def alone(lock: int, what: str) -> Iterator[None]:
             yield
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [lock])
+
+
+def is_held(lock: int) -> bool:
+    """Whether anybody is alone with this number now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, [lock >> 32, lock & 0xFFFFFFFF])
+        return bool(cursor.fetchone()[0])
+
+
+# How PostgreSQL shows an advisory lock of one bigint.
+_HELD = """
+SELECT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND granted AND datname = current_database()
+      AND classid = %s AND objid = %s AND objsubid = 1
+)
+"""

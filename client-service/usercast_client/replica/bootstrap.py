@@ -19,7 +19,7 @@ from usercast_client.live import broadcast, feed
 from usercast_client.live.models import Change
 from usercast_client.replica import load, master
 from usercast_client.replica.ahead import Ahead
-from usercast_client.replica.alone import alone
+from usercast_client.replica.alone import alone, is_held
 from usercast_client.replica.load import Line
 from usercast_client.replica.master import MasterUnreachable
 from usercast_client.replica.models import Bootstrap
@@ -93,13 +93,13 @@ def run(stop: Stop, watch: Watch, *, dry_run: bool = False) -> Bootstrap:
         return found
 
 
-def unfinished() -> Bootstrap | None:
-    """The first load that is under way, or was stopped and will go on."""
-    return Bootstrap.objects.filter(finished_at=None).last()
+def is_running() -> bool:
+    """Whether one is at work now."""
+    return is_held(_LOCK)
 
 
 def _begun() -> Bootstrap:
-    return unfinished() or Bootstrap.objects.create()
+    return Bootstrap.objects.filter(finished_at=None).last() or Bootstrap.objects.create()
 
 
 def _go_on(found: Bootstrap, stop: Stop, watch: Watch, *, dry_run: bool) -> None:

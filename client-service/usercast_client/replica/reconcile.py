@@ -82,8 +82,8 @@ def check(before: datetime | None) -> Found:
     """
     began = time.monotonic()
     with alone(_LOCK, "comparison"):
-        if bootstrap.unfinished():
-            raise NotComparable("A first load is not finished: `manage.py bootstrap` goes on")
+        if bootstrap.is_running():
+            raise NotComparable("A first load is at work; compare when it has ended")
         try:
             at, found = _find(before)
         finally:

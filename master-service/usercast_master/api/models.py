@@ -18,7 +18,7 @@ class Scope(models.TextChoices):
 
     READ = "read", "read: look at users, groups and the outbox"
     WRITE = "write", "write: create, change and delete"
-    SNAPSHOT = "snapshot", "snapshot: fetch all users, and compare with them"
+    SNAPSHOT = "snapshot", "snapshot: fetch or compare users"
     REPORT = "report", "report: say how a client stands"
 
 

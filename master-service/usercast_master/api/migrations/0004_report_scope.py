@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='apitoken',
             name='scopes',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('read', 'read: look at users, groups and the outbox'), ('write', 'write: create, change and delete'), ('snapshot', 'snapshot: fetch all users, and compare with them'), ('report', 'report: say how a client stands')], max_length=16), size=None),
+            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('read', 'read: look at users, groups and the outbox'), ('write', 'write: create, change and delete'), ('snapshot', 'snapshot: fetch or compare users'), ('report', 'report: say how a client stands')], max_length=16), size=None),
         ),
         migrations.AddConstraint(
             model_name='apitoken',
