@@ -5,7 +5,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -337,7 +337,7 @@ def test_name_taken_at_the_same_moment_is_sorted_anew(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(load, "_sort", and_then)
     # The account's creation is undone with the attempt; here it comes again, as others' would stay.
-    lines = [load.Line(living(n), line_of(living(n))) for n in range(3)]
+    lines = [load.Line.of(living(n)) for n in range(3)]
     assert load.load(lines).created == 3
 
 
@@ -383,3 +383,41 @@ def test_command_needs_the_masters_address(settings: Any) -> None:
     settings.USERCAST_MASTER_URL = None
     with pytest.raises(CommandError, match="USERCAST_MASTER_URL is not set"):
         call_command("bootstrap")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\N",
+        "\\.",
+        "\r\n",
+        "\t",
+        "\\",
+        "\\\\t",
+        '"',
+        "{}",
+        "{a,b}",
+        "NULL",
+        "",
+        "'",
+        "\u2028",
+        "🙂",
+        " ",
+    ],
+)
+def test_any_text_is_loaded_as_it_is(text: str) -> None:
+    """COPY and arrays have characters of their own."""
+    change = living(1, username=f"u{text}", email=text, last_name=text, groups=(text, "b"))
+    assert load.load([load.Line.of(change), load.Line.of(living(2, groups=()))]).created == 2
+    user = User.objects.get(pk=key(1))
+    assert (user.username, user.email, user.last_name) == (f"u{text}", text, text)
+    assert user.master_groups == [text, "b"]
+    assert user.date_joined == change.data.date_joined
+    assert User.objects.get(pk=key(2)).master_groups == []
+
+
+@pytest.mark.parametrize("year", [2, 99, 1000, 9998])
+def test_any_time_is_loaded_as_it_is(year: int) -> None:
+    moment = datetime(year, 6, 7, 8, 9, 10, 11, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
+    load.load([load.Line.of(living(1, date_joined=moment))])
+    assert User.objects.get(pk=key(1)).date_joined == moment

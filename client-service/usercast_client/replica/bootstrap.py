@@ -192,7 +192,7 @@ def _chunks(lines: Iterator[bytes], lines_before: int) -> Iterator[Chunk]:
             yield chunk.done(total)
             return
         else:
-            chunk.add(Line(read, line))
+            chunk.add(Line.of(read))
         if chunk.lines >= CHUNK:
             yield chunk.done(total)
             chunk = _Reading()
