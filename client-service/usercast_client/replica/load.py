@@ -164,7 +164,7 @@ def _row(change: UserChange) -> bytes:
     data = change.data
     if isinstance(data, UserGone):
         return f"{begin}\tt{_NULLS}\n".encode()
-    texts = (data.username, data.email, data.first_name, data.last_name)
+    texts: tuple[str, ...] = (data.username, data.email, data.first_name, data.last_name)
     groups = _array(data.groups) if data.groups else "{}"
     # Almost nobody has a backslash, a tab or a line break in their name; to look is cheaper.
     if _SPECIAL.search("".join(texts)):
