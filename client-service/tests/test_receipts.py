@@ -1,7 +1,6 @@
 """Receipts: whoever loses access here is recorded once, with the change that takes it."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -116,16 +115,6 @@ def test_one_statement_and_none_without_a_dismissal(django_assert_num_queries: A
 # Loaded
 
 
-def line(change: UserChange) -> Line:
-    names = change.data.__struct_fields__
-    document = {
-        "type": "deleted" if change.is_deletion else "user",
-        "changed_at": change.changed_at.isoformat(),
-        "data": {name: getattr(change.data, name) for name in names},
-    }
-    return Line(change, json.dumps(document, default=str).encode())
-
-
 def ages_ago() -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -133,7 +122,13 @@ def ages_ago() -> datetime:
 def test_first_load_gives_no_receipts_for_what_was_so_before_it() -> None:
     Bootstrap.objects.create()
     old = {"changed_at": ages_ago()}
-    load([line(dismissed(uuid7(), 1, **old)), line(deletion(uuid7(), 2, **old)), line(upsert())])
+    load(
+        [
+            Line.of(dismissed(uuid7(), 1, **old)),
+            Line.of(deletion(uuid7(), 2, **old)),
+            Line.of(upsert()),
+        ]
+    )
     assert User.objects.count() == 2
     assert not noted()
 
@@ -144,11 +139,11 @@ def test_load_that_catches_up_gives_them() -> None:
     apply([upsert(ANN), upsert(BOB)])
     load(
         [
-            line(dismissed(ANN, 2)),
-            line(deletion(BOB, 2)),
-            line(dismissed(cem, 3)),
-            line(deletion(dan, 4)),
-            line(upsert()),
+            Line.of(dismissed(ANN, 2)),
+            Line.of(deletion(BOB, 2)),
+            Line.of(dismissed(cem, 3)),
+            Line.of(deletion(dan, 4)),
+            Line.of(upsert()),
         ]
     )
     assert noted() == {(ANN, 2, False), (BOB, 2, True), (cem, 3, False), (dan, 4, True)}
@@ -161,7 +156,7 @@ def test_message_of_what_a_first_load_has_brought_already_gives_the_receipt() ->
         deletion(BOB, 3, changed_at=timezone.now() - timedelta(days=2)),
     ]
     Bootstrap.objects.create()
-    load([line(change) for change in changes])
+    load([Line.of(change) for change in changes])
     assert not noted()
     assert apply(changes).stale == 2
     assert noted() == {(ANN, 2, False), (BOB, 3, True)}
@@ -170,7 +165,7 @@ def test_message_of_what_a_first_load_has_brought_already_gives_the_receipt() ->
 def test_old_state_that_is_sent_again_gives_none() -> None:
     changes = [dismissed(ANN, 2, changed_at=ages_ago()), deletion(BOB, 3, changed_at=ages_ago())]
     Bootstrap.objects.create()
-    load([line(change) for change in changes])
+    load([Line.of(change) for change in changes])
     apply(changes)
     assert not noted()
 
