@@ -17,6 +17,10 @@ PAGE = "/admin/clients/client/"
 #: Within so long a poller that has died has to show.
 POLLER_SILENT_SECONDS = 30
 _LOST = "DELETE FROM replica_user WHERE id = %s RETURNING 1"
+#: What was published within half a minute may still be on its way.
+_LONG_AGO = """
+UPDATE outbox_entry SET published_at = now() - interval '1 hour' WHERE user_id = %s RETURNING 1
+"""
 _WRONG = "UPDATE replica_user SET email = 'by-hand@example.org' WHERE id = %s RETURNING 1"
 _EXTRA = """
 INSERT INTO replica_user (id, version, username, email, first_name, last_name, is_active,
@@ -69,6 +73,7 @@ def test_changed_by_hand_is_found_within_a_beat_and_repaired_by_one_command(
     users = [master.create(email=f"u{number}@example.org") for number in range(2)]
     for user in users:
         arrives(user["id"], user)
+        query(system, "master", _LONG_AGO, user["id"])
     page = desk(PAGE)
     is_in_step(page, "billing")
     query(system, "billing", _LOST, users[0]["id"])

@@ -120,7 +120,12 @@ class Service:
             # One token makes all the traffic of demo, tests and benchmarks.
             return {**common, "API_READ_RATE": "1000000/min", "API_WRITE_RATE": "1000000/min"}
         origins = f"{self.url},http://localhost:{self.port}"
-        own = {"USERCAST_CLIENT": self.name, "ALLOWED_ORIGINS": origins}
+        own = {
+            "USERCAST_CLIENT": self.name,
+            "ALLOWED_ORIGINS": origins,
+            # Somebody may watch, and there are few users.
+            "USERCAST_COMPARE_SECONDS": "10",
+        }
         if self.token_file.exists():
             own["USERCAST_MASTER_TOKEN"] = self.token_file.read_text()
         return {**common, **own}
