@@ -73,9 +73,10 @@ def test_changed_by_hand_is_found_within_a_beat_and_repaired_by_one_command(
     users = [master.create(email=f"u{number}@example.org") for number in range(2)]
     for user in users:
         arrives(user["id"], user)
-        query(system, "master", _LONG_AGO, user["id"])
     page = desk(PAGE)
     is_in_step(page, "billing")
+    for user in users:
+        query(system, "master", _LONG_AGO, user["id"])
     query(system, "billing", _LOST, users[0]["id"])
     query(system, "billing", _WRONG, users[1]["id"])
     query(system, "billing", _EXTRA, f"extra-{time.time_ns()}")
