@@ -1,5 +1,7 @@
 """Comparing with the master and repairing, whatever somebody did to the tables by hand."""
 
+import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -366,6 +368,45 @@ def test_while_a_first_load_is_at_work_nothing_is_compared(in_step: Master) -> N
 
 
 @pytest.mark.django_db(transaction=True)
+def test_the_command_waits_for_a_comparison_that_is_at_work(
+    in_step: Master, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = threading.Event()
+
+    def at_work() -> None:
+        try:
+            with alone(reconcile._LOCK, "comparison"):
+                begun.set()
+                ends.wait(20)
+        finally:
+            connection.close()
+
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(at_work)
+        assert begun.wait(20)
+        threading.Timer(0.5, ends.set).start()
+        call_command("reconcile", "--check")
+        assert ends.is_set()
+        first.result()
+    assert "in step" in capsys.readouterr().out
+
+
+def test_a_master_that_knows_hardly_anybody_is_not_obeyed_at_once(
+    the_master: Master, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be a wrong address."""
+    apply([living(number) for number in range(30)])
+    with pytest.raises(CommandError, match="does not have 30 of the 30 users here") as ended:
+        call_command("reconcile")
+    assert ended.value.returncode == 1
+    assert User.objects.count() == 30
+    call_command("reconcile", "--delete-many")
+    assert "30 repaired" in capsys.readouterr().out
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_one_comparison_at_a_time(in_step: Master) -> None:
     def second() -> None:
         try:
@@ -524,7 +565,9 @@ def test_the_command_checks_repairs_and_says_so(
     in_step: Master, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_command("reconcile", "--check")
-    assert "8 users and 2 deleted ones compared: in step" in capsys.readouterr().out
+    assert re.search(
+        r"8 users and 2 deleted ones compared, as of 20.* UTC: in step", capsys.readouterr().out
+    )
     sql("DELETE FROM replica_user WHERE id = %s", str(key(7)))
     with pytest.raises(SystemExit) as ended:
         call_command("reconcile", "--check")

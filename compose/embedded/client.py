@@ -16,7 +16,7 @@ from rich.text import Text
 from embedded.console import guest_welcome, step
 from embedded.demo import STATE_DIR
 from embedded.errors import CommandFailed, DemoNotRunning
-from embedded.foreground import keep_running, set_logs_aside
+from embedded.foreground import in_terminal, keep_running, set_logs_aside
 from embedded.guest import Guest, Host
 from embedded.private_files import write_json
 from usercast.errors import UsercastError
@@ -65,25 +65,15 @@ class Watch:
 
 def main() -> int:
     """Run the client; 0 when the user stopped it, 1 when something else did."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    # The way out is the same for a terminal's ctrl-C and for a SIGTERM.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        host = Host.at(STATE_DIR)
-        guest = Guest(host, os.environ.get(NAME_VARIABLE) or "")
-        with guest.present() as left:
-            if left:
-                console.print(f"Ended {left} processes that an earlier run left.", style="yellow")
-            _run(guest, console)
-    except KeyboardInterrupt:
-        pass
-    except UsercastError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            Text.assemble(("client: ", "bold red"), str(error))
-        )
-        return 1
-    console.print("Stopped.")
-    return 0
+    return in_terminal("client", _run_as_guest)
+
+
+def _run_as_guest(console: Console) -> None:
+    guest = Guest(Host.at(STATE_DIR), os.environ.get(NAME_VARIABLE) or "")
+    with guest.present() as left:
+        if left:
+            console.print(f"Ended {left} processes that an earlier run left.", style="yellow")
+        _run(guest, console)
 
 
 def _run(guest: Guest, console: Console) -> None:

@@ -15,11 +15,10 @@ from rich.text import Text
 from embedded.console import step, welcome
 from embedded.deployment import Deployment
 from embedded.errors import CommandFailed
-from embedded.foreground import keep_running, set_logs_aside
+from embedded.foreground import in_terminal, keep_running, set_logs_aside
 from embedded.leftovers import end_leftovers, locked
 from embedded.ports import base_port, check_free
 from embedded.servers import REPOSITORY
-from usercast.errors import UsercastError
 
 STATE_DIR = REPOSITORY / ".demo"
 CLIENTS = ("billing", "support")
@@ -27,22 +26,13 @@ CLIENTS = ("billing", "support")
 
 def main() -> int:
     """Run the demo; 0 when the user stopped it, 1 when something else did."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    # The way out is the same for a terminal's ctrl-C and for a SIGTERM.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        STATE_DIR.mkdir(mode=0o700, exist_ok=True)
-        with locked(STATE_DIR):
-            _run(console)
-    except KeyboardInterrupt:
-        pass
-    except UsercastError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            Text.assemble(("demo: ", "bold red"), str(error))
-        )
-        return 1
-    console.print("Stopped.")
-    return 0
+    return in_terminal("demo", _run_alone)
+
+
+def _run_alone(console: Console) -> None:
+    STATE_DIR.mkdir(mode=0o700, exist_ok=True)
+    with locked(STATE_DIR):
+        _run(console)
 
 
 def _run(console: Console) -> None:

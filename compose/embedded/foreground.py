@@ -1,18 +1,39 @@
 """A stack's processes under Honcho in this terminal, until ctrl-C or until one of them ends."""
 
 import shutil
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from honcho.manager import Manager
 from rich.console import Console
+from rich.text import Text
 
 from embedded.console import ProcessOutput
 from embedded.errors import ProcessDied
 from embedded.process import log_tail
 from embedded.readiness import Readiness
 from embedded.stack import Stack
+from usercast.errors import UsercastError
+
+
+def in_terminal(name: str, run: Callable[[Console], None]) -> int:
+    """Run a program of this terminal's; 0 when the user stopped it, 1 when something else did."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    # The way out is the same for a terminal's ctrl-C and for a SIGTERM.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(console)
+    except KeyboardInterrupt:
+        pass
+    except UsercastError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            Text.assemble((f"{name}: ", "bold red"), str(error))
+        )
+        return 1
+    console.print("Stopped.")
+    return 0
 
 
 def set_logs_aside(state_dir: Path) -> None:

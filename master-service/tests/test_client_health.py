@@ -1,6 +1,5 @@
 """What clients report, what the desk makes of it, and the canary that tells their lanes' health."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -293,7 +292,6 @@ def test_sns_away_is_no_probe_and_no_failure(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_probe_that_sns_refuses_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = topic.Refusal("no", blamed=True, for_its_content=True)
-    answers: Callable[[Any], Any] = lambda messages: [None, refusal]  # noqa: E731
-    monkeypatch.setattr(topic, "publish", answers)
+    monkeypatch.setattr(topic, "publish", lambda _messages: [None, refusal])
     assert not canary.send()
     assert not Canary.objects.exists()

@@ -33,10 +33,19 @@ def note(probes: Iterable[Probe]) -> None:
                 cursor.execute(_NOTE, [lane.value, newest[lane], timezone.now()])
 
 
-def all_sent_before() -> datetime | None:
-    """All that the master had sent before then has come, about; None if not known.
+def newest_of_both() -> LaneProbe | None:
+    """The lane's that is further behind; None if a probe is yet to come down one of them.
 
-    About: standard queues keep no order, and what a killed poller had in hand comes later.
+    What the master had sent before it was sent has come, about: standard queues keep no order, and
+    what a killed poller had in hand comes later.
     """
-    known = {probe.lane: probe.sent_at for probe in LaneProbe.objects.all()}
-    return min(known.values()) if known.keys() == set(Lane) else None
+    known = {probe.lane: probe for probe in LaneProbe.objects.all()}
+    if known.keys() != set(Lane):
+        return None
+    return min(known.values(), key=lambda probe: probe.sent_at)
+
+
+def all_sent_before() -> datetime | None:
+    """The time of ``newest_of_both``, by the master's clock."""
+    probe = newest_of_both()
+    return probe.sent_at if probe else None

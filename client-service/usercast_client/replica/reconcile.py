@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 from msgspec import Struct, structs
@@ -40,6 +41,8 @@ DIFFERENCES_AT_MOST = 10_000
 #: Users that are repaired in one transaction, and that the master is asked for at once.
 TOGETHER = 1_000
 ASKED_AT_ONCE = 100
+#: So many users a repair may delete in any case.
+FEW = 20
 #: The clock's comparisons take at most one part in so many of the time.
 SHARE = 10
 
@@ -51,7 +54,8 @@ class NotComparable(UsercastError):
 class Found(Struct, frozen=True):
     """What a comparison found."""
 
-    #: That were compared: all but those who had just changed.
+    #: By the master's clock: changes after it were left out.
+    at: datetime
     users: int
     deleted: int
     #: Who differs for good.
@@ -62,6 +66,10 @@ class Found(Struct, frozen=True):
     is_cut: bool = False
 
 
+class TooManyDeletions(UsercastError):
+    """The master knows so few of the users here that it may be another one."""
+
+
 class Repaired(NamedTuple):
     """How many users were repaired, and how many were left alone."""
 
@@ -69,11 +77,12 @@ class Repaired(NamedTuple):
     left: int
 
 
-def check(before: datetime | None) -> Found:
+def check(before: datetime | None, *, wait_seconds: float = 0.0) -> Found:
     """Compare, and keep the result for the next report (``Check``).
 
     Args:
         before: what was published later has not come yet (``inbox.probes.all_sent_before``).
+        wait_seconds: how long to wait for the end of another comparison.
 
     Raises:
         NotComparable: see there.
@@ -81,18 +90,18 @@ def check(before: datetime | None) -> Found:
         ConfigurationError, MasterRefused, MasterUnreachable: see ``replica.master``.
     """
     began = time.monotonic()
-    with alone(_LOCK, "comparison"):
+    with alone(_LOCK, "comparison", wait_seconds=wait_seconds):
         if bootstrap.is_running():
             raise NotComparable("A first load is at work; compare when it has ended")
         try:
-            at, found = _find(before)
+            found = _find(before)
         finally:
             took = timedelta(seconds=time.monotonic() - began)
             Check.objects.filter(id=1).update(next_at=timezone.now() + took * SHARE)
         Check.objects.update_or_create(
             id=1,
             defaults={
-                "at": at,
+                "at": found.at,
                 "took_ms": took // timedelta(milliseconds=1),
                 "next_at": timezone.now() + took * SHARE,
                 "users": found.users,
@@ -104,7 +113,7 @@ def check(before: datetime | None) -> Found:
     return found
 
 
-def _find(before: datetime | None) -> tuple[datetime, Found]:
+def _find(before: datetime | None) -> Found:
     of_master = master.digests(before)
     if of_master.owed > OWED_AT_MOST:
         raise NotComparable(
@@ -116,7 +125,7 @@ def _find(before: datetime | None) -> tuple[datetime, Found]:
     first = list(islice(differences, DIFFERENCES_AT_MOST))
     drift, behind = _look_again(first, of_master.late)
     is_cut = len(first) == DIFFERENCES_AT_MOST
-    return of_master.watermark, Found(mine.users, mine.deleted, drift, behind, is_cut)
+    return Found(of_master.watermark, mine.users, mine.deleted, drift, behind, is_cut)
 
 
 def _look_again(first: Sequence[Difference], late: datetime) -> tuple[list[Difference], int]:
@@ -134,7 +143,12 @@ def _look_again(first: Sequence[Difference], late: datetime) -> tuple[list[Diffe
     return marked, len(again) - len(drift)
 
 
-def repair(found: Found, progress: Callable[[int], None] = lambda _done: None) -> Repaired:
+def repair(
+    found: Found,
+    progress: Callable[[int], None] = lambda _done: None,
+    *,
+    may_delete_many: bool = False,
+) -> Repaired:
     """Bring those who differ to what the master has now.
 
     Left alone is who has changed here since the comparison, whose id a local account has, and whom
@@ -144,16 +158,23 @@ def repair(found: Found, progress: Callable[[int], None] = lambda _done: None) -
         progress: told how many are done.
 
     Raises:
+        TooManyDeletions: a tenth of the users here would go, and that was not allowed.
         MasterRefused, MasterUnreachable: what was repaired until then stays repaired.
         django.db.OperationalError: the same.
     """
+    doomed = sum(one.wrong in (Wrong.EXTRA, Wrong.RESURRECTED) for one in found.drift)
+    if doomed > max(FEW, found.users // 10) and not may_delete_many:
+        raise TooManyDeletions(
+            f"The master at {settings.USERCAST_MASTER_URL} does not have {doomed:,} of the "
+            f"{found.users:,} users here, who would be deleted; nothing was repaired"
+        )
     repaired = 0
     for start in range(0, len(found.drift), TOGETHER):
         some = [one for one in found.drift[start : start + TOGETHER] if not one.is_local]
         fetched = _fetched([one.user_id for one in some])
         readable = [one for one in some if fetched.get(one.user_id, ...) is not None]
         repaired += _repair(readable, {k: change for k, change in fetched.items() if change})
-        progress(start + len(some))
+        progress(min(start + TOGETHER, len(found.drift)))
     return Repaired(repaired, len(found.drift) - repaired)
 
 
@@ -180,8 +201,10 @@ def _repair(differences: Sequence[Difference], fetched: dict[UUID, UserChange]) 
         middle = len(differences) // 2
         halves = differences[:middle], differences[middle:]
         return sum(_repair(half, fetched) for half in halves)
-    for one in repaired:
-        log.warning("repaired", user_id=str(one.user_id), wrong=one.wrong.value)
+    done = {one.user_id for one in repaired}
+    for one in differences:
+        event = "repaired" if one.user_id in done else "repair_left_as_changed_meanwhile"
+        log.warning(event, user_id=str(one.user_id), wrong=one.wrong.value)
     return len(repaired)
 
 
