@@ -441,6 +441,10 @@ def test_a_local_account_with_a_users_id_is_never_overwritten(in_step: Master) -
     assert [(one.user_id, one.is_local) for one in result.drift] == [(key(70), True)]
     assert "local account" in reconcile.words(result.drift[0])
     assert reconcile.repair(result) == (0, 1)
+    # As if the account had been made since the comparison.
+    (seen,) = result.drift
+    unaware = structs.replace(result, drift=[structs.replace(seen, is_local=False)])
+    reconcile.repair(unaware)
     boss.refresh_from_db()
     assert (boss.username, boss.version, boss.is_superuser) == ("boss", None, True)
 

@@ -61,6 +61,20 @@ def test_hundred_saves_while_sns_is_away_are_one_message(deliveries: Deliveries)
     assert change.version == 100
 
 
+def test_a_change_that_waited_long_was_published_just_now(deliveries: Deliveries) -> None:
+    """By this a client's comparison tells what is lost from what is on its way."""
+    User.objects.create(username="ann")
+    OutboxEntry.objects.update(changed_at=timezone.now() - timedelta(hours=1))
+    assert OutboxEntry.objects.get().published_at is None
+    before = timezone.now()
+    publisher.publish_pending()
+    first = OutboxEntry.objects.get().published_at
+    assert first is not None
+    assert before <= first <= timezone.now()
+    User.objects.update(first_name="Ann")
+    assert OutboxEntry.objects.get().published_at == first, "nothing new has been sent"
+
+
 def test_deletion_and_leaving_the_scope_are_deletions(deliveries: Deliveries) -> None:
     gone, promoted = (User.objects.create(username=name) for name in ("gone", "promoted"))
     keys = {gone.pk, promoted.pk}
