@@ -11,6 +11,9 @@ VENV := .venv
 LOCALSTACK := .venv-localstack
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Compiled modules halve the start of a process, of which each target has dozens; some machines turn
+# them off.
+unexport PYTHONDONTWRITEBYTECODE
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
 LOCKS := master-service/requirements.txt client-service/requirements.txt requirements/dev.txt
