@@ -3,9 +3,15 @@
 
 import sys
 
-from usercast import startup
-
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["healthy"]:
+        # Health checks ask every few seconds: without the second that Django takes to load.
+        from usercast import healthy
+
+        sys.exit(healthy.main(sys.argv[2:]))
+
+    from usercast import startup
+
     startup.configure("usercast_master.settings")
     from django.core.management import execute_from_command_line
 

@@ -6,6 +6,7 @@ keeps none for a listener that is away, so whoever listens looks at the table af
 
 import select
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import structlog
@@ -13,6 +14,7 @@ from django.db import connections
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection
 from psycopg2.sql import SQL, Identifier
 
+from usercast.errors import reason
 from usercast.lifecycle import Stop
 
 log = structlog.get_logger(__name__)
@@ -41,9 +43,9 @@ def listen(
     failures = 0
     while not stop.requested:
         try:
-            conn = _connect(channel, using=using)
+            conn = _listener(channel, using=using)
         except psycopg2.OperationalError as error:
-            log.warning("listen_failed", channel=channel, reason=str(error).strip())
+            log.warning("listen_failed", channel=channel, reason=reason(error))
             yield []
             stop.wait(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])
             failures += 1
@@ -53,15 +55,25 @@ def listen(
             yield []
             yield from _payloads(conn, stop=stop, idle_seconds=idle_seconds)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            log.warning("listen_interrupted", channel=channel, reason=str(error).strip())
+            log.warning("listen_interrupted", channel=channel, reason=reason(error))
         finally:
             conn.close()
 
 
-def _connect(channel: str, *, using: str) -> connection:
-    parameters = connections[using].get_connection_params()
+def connect(*, using: str = "default", **options: Any) -> connection:
+    """A connection of one's own beside Django's, made from its settings; ``options`` come first.
+
+    Raises:
+        psycopg2.OperationalError: the database is away.
+    """
+    parameters = {**connections[using].get_connection_params(), **options}
     parameters.pop("cursor_factory", None)
     conn: connection = psycopg2.connect(**parameters)
+    return conn
+
+
+def _listener(channel: str, *, using: str) -> connection:
+    conn = connect(using=using)
     conn.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
     with conn.cursor() as cursor:
         cursor.execute(SQL("LISTEN {}").format(Identifier(channel)))
