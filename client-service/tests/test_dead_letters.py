@@ -66,7 +66,7 @@ class Pushes:
     def __init__(self) -> None:
         self.changes: list[dict[str, Any]] = []
 
-    def push(self, told: feed.Told) -> None:
+    def push(self, told: feed.Told, *, of: object) -> None:
         self.changes += told.as_json()
 
 
@@ -75,7 +75,7 @@ def poll_once(url: str, pushes: Pushes) -> int:
     if messages:
         hold = Hold()
         shared = poller.Lanes(Stop(), hold=hold, broadcaster=pushes)  # type: ignore[arg-type]
-        poller.handle(messages, queue_url=url, shared=shared)
+        poller.handle(messages, lane=Lane.LIVE, queue_url=url, shared=shared)
         hold.close()
     return len(messages)
 

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +19,13 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connection,
+    connections,
 )
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from usercast import aws, topology
+from embedded.ports import free_port
+from usercast import aws, healthy, heartbeat, topology
 from usercast.contract import (
     Lane,
     Message,
@@ -49,7 +54,7 @@ class Pushes:
     def __init__(self) -> None:
         self.changes: list[dict[str, Any]] = []
 
-    def push(self, told: feed.Told) -> None:
+    def push(self, told: feed.Told, *, of: object) -> None:
         self.changes += told.as_json()
 
 
@@ -100,7 +105,7 @@ def handle(messages: list, queue: str, pushes: Pushes, *, stop: Stop | None = No
     hold = Hold()
     shared = poller.Lanes(stop or Stop(), hold=hold, broadcaster=pushes)  # type: ignore[arg-type]
     try:
-        poller.handle(messages, queue_url=queue, shared=shared)
+        poller.handle(messages, lane=Lane.LIVE, queue_url=queue, shared=shared)
     finally:
         hold.close()
 
@@ -422,8 +427,81 @@ def test_newest_probe_of_each_lane_counts() -> None:
 
 def test_probe_from_the_edge_of_the_calendar_is_rejected(queue: str, pushes: Pushes) -> None:
     probe = json.loads(encode_probe(Lane.LIVE, timezone.now()))
-    for time in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "yesterday"):
-        batch = decode_batch(Message(body=json.dumps([{**probe, "time": time}])))
+    for at in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "yesterday"):
+        batch = decode_batch(Message(body=json.dumps([{**probe, "time": at}])))
         assert (len(batch.rejected), batch.probes) == (1, [])
     batch = decode_batch(Message(body=json.dumps([{**probe, "subject": "express"}])))
     assert len(batch.rejected) == 1
+
+
+# Heartbeat
+
+
+@pytest.fixture
+def running_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One with a heartbeat of its own, which starts when the block does."""
+    name = f"p{uuid.uuid4().hex[:8]}"
+    topology.deploy_client(name, topic_arn=topology.deploy_topic())
+    monkeypatch.setenv("USERCAST_RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(heartbeat, "_current", None)
+    heartbeat.start("poller", loops=[lane.value for lane in Lane])
+    stop = Stop()
+    thread = threading.Thread(target=poller.run, args=(stop,), kwargs={"client": name})
+    thread.start()
+    eventually(heartbeat.is_ready, within=15)
+    yield
+    stop.request()
+    thread.join(timeout=15)
+    assert not thread.is_alive()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_database_away_makes_the_poller_unready_and_not_dead(
+    running_poller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setitem(connections.settings["default"], "HOST", "127.0.0.1")
+        away.setitem(connections.settings["default"], "PORT", str(free_port()))
+        not_ready = "poller: not ready: live: database unreachable; bulk: database unreachable"
+        eventually(lambda: healthy.problem("poller", ready=True) == not_ready, within=10)
+        away.setattr(heartbeat, "LIVE_SECONDS", 5.0)
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            assert healthy.problem("poller", ready=False) is None
+            time.sleep(0.1)
+    eventually(lambda: healthy.problem("poller", ready=True) is None, within=10)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lane_that_hangs_makes_the_poller_dead(
+    running_poller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, released = poller.receive, threading.Event()
+
+    def hanging(queue_url: str) -> Any:
+        if queue_url.endswith("-bulk"):
+            released.wait(30)
+        return real(queue_url)
+
+    monkeypatch.setattr(poller, "receive", hanging)
+    # Longer than the other lane waits for messages.
+    monkeypatch.setattr(heartbeat, "LIVE_SECONDS", 4.5)
+    try:
+        eventually(lambda: "'bulk'" in (healthy.problem("poller", ready=False) or ""), within=20)
+    finally:
+        released.set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_queue_away_makes_the_poller_unready(
+    running_poller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_queue_url: str) -> None:
+        raise EndpointConnectionError(endpoint_url="nowhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(poller, "receive", away)
+        not_ready = "poller: not ready: live: queue unreachable; bulk: queue unreachable"
+        eventually(lambda: healthy.problem("poller", ready=True) == not_ready, within=10)
+        assert healthy.problem("poller", ready=False) is None
+    eventually(heartbeat.is_ready, within=15)

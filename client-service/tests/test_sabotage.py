@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from embedded import evidence
 from usercast import aws
-from usercast.contract import UserChange, UserGone, UserState, encode_batch, encode_change
+from usercast.contract import Lane, UserChange, UserGone, UserState, encode_batch, encode_change
 from usercast.invariants import Told, Truth, Wrong, check
 from usercast.lifecycle import Stop
 from usercast.testing import upsert
@@ -45,7 +45,7 @@ class Crash(BaseException):
 class Nobody:
     """No browser is open."""
 
-    def push(self, told: object) -> None:
+    def push(self, told: object, *, of: object) -> None:
         pass
 
 
@@ -196,7 +196,7 @@ def poll_until_empty(queue: str) -> list[Told]:
     while left_in(queue):
         received = messages.receive(queue)
         try:
-            poller.handle(received, queue_url=queue, shared=shared)
+            poller.handle(received, lane=Lane.LIVE, queue_url=queue, shared=shared)
         except Crash:
             # Started again, when what it had in hand has become visible.
             handles = [message["ReceiptHandle"] for message in received]
@@ -235,9 +235,9 @@ def test_with_messages_deleted_before_the_commit(
 ) -> None:
     handle = poller.handle
 
-    def delete_first(received: Any, *, queue_url: str, shared: poller.Lanes) -> None:
+    def delete_first(received: Any, *, lane: Lane, queue_url: str, shared: poller.Lanes) -> None:
         messages.delete(queue_url, [message["ReceiptHandle"] for message in received])
-        handle(received, queue_url=queue_url, shared=shared)
+        handle(received, lane=lane, queue_url=queue_url, shared=shared)
 
     monkeypatch.setattr(poller, "handle", delete_first)
     assert found(seed) & {Wrong.MISSING, Wrong.DIFFERENT, Wrong.TOMBSTONE}

@@ -7,20 +7,28 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init
 from kombu.exceptions import OperationalError
 
-from usercast import startup
+from usercast import metrics, startup, worker
+from usercast.process import process_name
 
 startup.configure("usercast_client.settings")
 
 app = Celery("usercast_client")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+worker.install(app)
 app.autodiscover_tasks(["usercast_client.live", "usercast_client.inbox", "usercast_client.report"])
 
 
 @worker_init.connect
 def check_dependencies(**_kwargs: Any) -> None:
     """A worker without its database ends at its start, with one line that says why."""
+    from usercast_client.report.gauges import gauges
+
     with startup.one_clear_line():
         startup.require_database()
+        # The clock's worker has enough to do.
+        if process_name() != "clock":
+            metrics.tell(gauges)
+        metrics.serve()
 
 
 @beat_init.connect

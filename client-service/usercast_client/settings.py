@@ -1,6 +1,5 @@
 """A client's settings; what differs between clients and places comes from the environment."""
 
-import logging
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ from usercast.env import Environment
 from usercast.errors import ConfigurationError
 from usercast.https import https_settings
 from usercast.logging import logging_config
+from usercast.metrics import metrics_settings
 
 env = Environment()
 
@@ -62,15 +62,19 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "usercast.health.HealthMiddleware",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "usercast.middleware.request_log",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "usercast_client.urls"
@@ -136,7 +140,10 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-LOGGING = logging_config(env.log_level("LOG_LEVEL", logging.INFO))
+#: As logs and traces name it.
+USERCAST_SERVICE = f"usercast-{USERCAST_CLIENT}"
+LOGGING = logging_config(env, USERCAST_SERVICE)
+globals().update(metrics_settings(env))
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -167,8 +174,13 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_PUBLISH_RETRY = False
-# A worker that acknowledges as its connection breaks would end (kombu 5.7; found by `make chaos`).
-CELERY_BROKER_TRANSPORT_OPTIONS = {"ack_emulation": False}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
+    # A worker that acknowledges as its connection breaks would end (kombu 5.7; `make chaos`).
+    "ack_emulation": False,
+}
 # A queue, and a worker, of its own: a tick waits behind nothing.
 CELERY_TASK_ROUTES = {"usercast_client.live.tasks.tick": {"queue": "clock"}}
 CELERY_BEAT_SCHEDULE = {

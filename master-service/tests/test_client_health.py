@@ -9,7 +9,7 @@ from django.test import Client as Browser
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from usercast.contract import CONTRACT_VERSION, Lane, Message, decode_batch
+from usercast.contract import CONTRACT_VERSION, Lane, decode_batch
 from usercast.errors import PublishFailed
 from usercast_master.accounts.models import User
 from usercast_master.api.models import ApiToken, Scope
@@ -254,10 +254,10 @@ def test_curve() -> None:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Lane, Message]]:
-    taken: list[tuple[Lane, Message]] = []
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[topic.Outgoing]:
+    taken: list[topic.Outgoing] = []
 
-    def publish(messages: list[tuple[Lane, Message]]) -> list[None]:
+    def publish(messages: list[topic.Outgoing]) -> list[None]:
         taken.extend(messages)
         return [None] * len(messages)
 
@@ -265,19 +265,19 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Lane, Message]]:
     return taken
 
 
-def test_a_probe_goes_down_both_lanes(sent: list[tuple[Lane, Message]]) -> None:
+def test_a_probe_goes_down_both_lanes(sent: list[topic.Outgoing]) -> None:
     for _ in range(2):
         assert canary.send()
-    assert [lane for lane, _ in sent] == [Lane.LIVE, Lane.BULK] * 2
-    for lane, message in sent:
-        batch = decode_batch(message)
-        assert ([probe.subject for probe in batch.probes], batch.changes) == ([lane], [])
+    assert [one.lane for one in sent] == [Lane.LIVE, Lane.BULK] * 2
+    for one in sent:
+        batch = decode_batch(one.message)
+        assert ([probe.subject for probe in batch.probes], batch.changes) == ([one.lane], [])
     kept = Canary.objects.get()
-    assert kept.sent_at == decode_batch(sent[-1][1]).probes[0].time
-    assert kept.since == decode_batch(sent[0][1]).probes[0].time
+    assert kept.sent_at == decode_batch(sent[-1].message).probes[0].time
+    assert kept.since == decode_batch(sent[0].message).probes[0].time
     Canary.objects.update(sent_at=ago(seconds=16))
     canary.send()
-    assert Canary.objects.get().since == decode_batch(sent[-1][1]).probes[0].time, "a pause"
+    assert Canary.objects.get().since == decode_batch(sent[-1].message).probes[0].time, "a pause"
 
 
 @pytest.mark.django_db(transaction=True)

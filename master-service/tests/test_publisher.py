@@ -35,7 +35,11 @@ def test_saved_user_goes_alone_as_plain_json_in_the_live_lane(deliveries: Delive
     user.groups.set([Group.objects.create(name=name) for name in ("writers", "editors")])
     assert publisher.publish_pending() == 1
     [(attributes, [change])] = deliveries()
-    assert attributes == {"lane": "live", "content-type": "application/cloudevents-batch+json"}
+    assert attributes == {
+        "lane": "live",
+        "content-type": "application/cloudevents-batch+json",
+        "traceparent": change.traceparent,
+    }
     assert change.data == UserState(
         id=user.pk,
         version=2,

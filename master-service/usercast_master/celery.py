@@ -6,12 +6,13 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready
 
-from usercast import startup, topology
+from usercast import metrics, startup, topology, worker
 
 startup.configure("usercast_master.settings")
 
 app = Celery("usercast_master")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+worker.install(app)
 app.autodiscover_tasks()
 
 
@@ -23,6 +24,7 @@ def check_dependencies(**_kwargs: Any) -> None:
     with startup.one_clear_line():
         startup.require_database()
         topology.require_topic(settings.USERCAST_TOPIC_ARN)
+        metrics.serve()
 
 
 @worker_ready.connect

@@ -1,6 +1,5 @@
 """The master's settings; everything that differs between places comes from the environment."""
 
-import logging
 from datetime import timedelta
 
 from celery.schedules import crontab
@@ -12,6 +11,7 @@ from redis.retry import Retry
 from usercast.env import Environment
 from usercast.https import https_settings
 from usercast.logging import logging_config
+from usercast.metrics import metrics_settings
 
 env = Environment()
 
@@ -68,9 +68,12 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "usercast.health.HealthMiddleware",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "usercast_master.desk.policy.PolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "usercast.middleware.request_log",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -80,6 +83,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "usercast_master.urls"
@@ -164,7 +168,10 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-LOGGING = logging_config(env.log_level("LOG_LEVEL", logging.INFO))
+#: As logs and traces name it.
+USERCAST_SERVICE = "usercast-master"
+LOGGING = logging_config(env, USERCAST_SERVICE)
+globals().update(metrics_settings(env))
 # Its lines name people's browsers; signin.lockout logs what counts.
 LOGGING["loggers"]["axes"] = {"level": "ERROR"}
 
@@ -196,9 +203,9 @@ KNOX_TOKEN_MODEL = "master_api.ApiToken"  # noqa: S105 - a model
 MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {"TOKEN_TTL": timedelta(days=90), "TOKEN_PREFIX": "ucm_"}
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "default": {"BACKEND": "django_prometheus.cache.backends.locmem.LocMemCache"},
     "throttle": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "django_prometheus.cache.backends.redis.NativeRedisCache",
         "LOCATION": env.redis_url("REDIS_URL"),
         "KEY_PREFIX": "throttle",
         # A request must not wait for a Redis that is away.

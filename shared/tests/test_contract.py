@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,9 +97,18 @@ def test_compressed_batch_is_base64url_of_gzip() -> None:
     assert contract.decode_batch(message).changes == [UPSERTED, DELETED]
 
 
+def test_trace_of_a_change_travels_with_it() -> None:
+    traced = msgspec.structs.replace(UPSERTED, traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    message = encode(traced, DELETED)
+    assert contract.decode_batch(message).changes == [traced, DELETED]
+    first, second = json.loads(message.body)
+    assert first["traceparent"] == traced.traceparent
+    assert "traceparent" not in second
+
+
 def test_reader_ignores_unknown_fields() -> None:
     event = json.loads(encode(UPSERTED).body)
-    event[0]["traceparent"] = "00-abc"
+    event[0]["tracestate"] = "vendor=abc"
     event[0]["data"]["shoe_size"] = 43
     assert contract.decode_batch(Message(body=json.dumps(event))).changes == [UPSERTED]
 

@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from usercast.errors import ContractError
 
 #: Of what this module can read and write; the major number is that of the events' types.
-CONTRACT_VERSION = "1.1"
+CONTRACT_VERSION = "1.2"
 SOURCE = "/usercast/master"
 UPSERTED = "usercast.user.upserted.v1"
 DELETED = "usercast.user.deleted.v1"
@@ -83,6 +83,8 @@ class UserChange(Struct, frozen=True, kw_only=True, gc=False):
 
     changed_at: datetime
     data: UserState | UserGone
+    #: The W3C trace context of what made the change (``usercast.tracing``), if that is known.
+    traceparent: str | None = None
 
     @property
     def user_id(self) -> UUID:
@@ -104,6 +106,8 @@ class _Event(Struct, frozen=True, kw_only=True):
     subject: str
     time: Moment
     datacontenttype: Literal["application/json"] = "application/json"
+    #: CloudEvents' extension for distributed tracing; of no matter for what the event says.
+    traceparent: str | UnsetType = UNSET
 
 
 class UserUpserted(_Event, frozen=True, kw_only=True, tag_field="type", tag=UPSERTED):
@@ -187,6 +191,7 @@ def encode_change(change: UserChange) -> bytes:
         "id": f"{user_id}:{change.version}",
         "subject": user_id,
         "time": change.changed_at,
+        "traceparent": change.traceparent or UNSET,
     }
     match change.data:
         case UserState() as state:
@@ -340,7 +345,8 @@ def _check_years(moment: datetime) -> None:
 
 
 def _change(event: UserUpserted | UserDeleted) -> UserChange:
-    return checked(UserChange(changed_at=event.time, data=event.data), b"")
+    traceparent = event.traceparent or None
+    return checked(UserChange(changed_at=event.time, data=event.data, traceparent=traceparent), b"")
 
 
 def _without_nul(event: Event) -> Event:

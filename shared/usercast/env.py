@@ -25,6 +25,8 @@ class Environment(FileAwareEnv):
     def database(self, name: str, *, conn_max_age_seconds: int) -> dict[str, Any]:
         """A Django database from its URL, on connections that notice a server gone silent."""
         database: dict[str, Any] = {**self.dj_db_url(name, conn_max_age=conn_max_age_seconds)}
+        # Django's, with its connections and statements counted for ``usercast.metrics``.
+        database["ENGINE"] = "django_prometheus.db.backends.postgresql"
         database["CONN_HEALTH_CHECKS"] = True
         database["OPTIONS"] = {
             "connect_timeout": 3,

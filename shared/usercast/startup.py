@@ -13,7 +13,10 @@ from typing import NoReturn
 
 from environs import EnvError
 
+from usercast import tracing
 from usercast.errors import ConfigurationError
+from usercast.logging import log_crashes
+from usercast.process import COMMAND, process_name
 
 
 @contextmanager
@@ -44,7 +47,10 @@ def configure(settings_module: str) -> None:
     from django.conf import settings
 
     with one_clear_line():
-        _ = settings.INSTALLED_APPS
+        service = settings.USERCAST_SERVICE
+        if process_name() != COMMAND:
+            log_crashes()
+            tracing.record(service, process_name())
 
 
 def require_database() -> None:

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from usercast_client import metrics
 from usercast_client.api.permissions import MaySeeOwn
 from usercast_client.api.serializers import ReplicaUserSerializer
 from usercast_client.live import clock, feed, health
@@ -124,4 +125,6 @@ class LiveChangesView(APIView):
         query.is_valid(raise_exception=True)
         asked = query.validated_data
         found = feed.since(asked["since"], limit=asked["limit"])
+        if found.changes:
+            metrics.GAPS.inc()
         return Response({**found._asdict(), "more": found.complete and found.cursor < found.newest})

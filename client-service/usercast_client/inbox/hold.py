@@ -14,6 +14,7 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from usercast import aws
+from usercast.errors import reason
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ def _make_visible(queue_url: str, receipt_handles: Sequence[str], *, in_seconds:
         answer = aws.sqs().change_message_visibility_batch(QueueUrl=queue_url, Entries=entries)
     except (BotoCoreError, ClientError) as error:
         # They come again by themselves, sooner or later than asked for.
-        log.warning("visibility_unchanged", reason=str(error))
+        log.warning("visibility_unchanged", reason=reason(error))
         return
     for failure in answer.get("Failed", []):
         log.warning("visibility_unchanged", code=failure["Code"], reason=failure.get("Message", ""))

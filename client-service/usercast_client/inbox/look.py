@@ -94,15 +94,7 @@ class Look:
 
     def count(self) -> int:
         """About how many messages the queue holds, hidden ones included."""
-        with clear_errors():
-            counts = aws.sqs().get_queue_attributes(
-                QueueUrl=self._url,
-                AttributeNames=[
-                    "ApproximateNumberOfMessages",
-                    "ApproximateNumberOfMessagesNotVisible",
-                ],
-            )["Attributes"]
-        return sum(int(number) for number in counts.values())
+        return count(self._url)
 
     def delete(self, letters: Sequence[Letter]) -> list[Failure]:
         """Remove up to ten for good; returns those that SQS did not delete."""
@@ -131,6 +123,23 @@ class Look:
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
         return [Letter.of(self._source, message) for message in response.get("Messages", [])]
+
+
+def count(url: str) -> int:
+    """About how many messages a queue holds, hidden ones included.
+
+    Raises:
+        ConfigurationError: SQS cannot be reached.
+    """
+    with clear_errors():
+        counts = aws.sqs().get_queue_attributes(
+            QueueUrl=url,
+            AttributeNames=[
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+            ],
+        )["Attributes"]
+    return sum(int(number) for number in counts.values())
 
 
 def refused(

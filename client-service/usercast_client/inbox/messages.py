@@ -21,10 +21,20 @@ MAX_MESSAGES = 10
 class Received(NamedTuple):
     """A message, decoded: its good changes, whether any was bad, and the canary's probes."""
 
-    receipt_handle: str
+    message: "MessageTypeDef"
     changes: list[UserChange]
     has_rejected: bool
     probes: list[Probe]
+
+    @property
+    def receipt_handle(self) -> str:
+        """Which SQS deletes it or gives it back by."""
+        return self.message["ReceiptHandle"]
+
+    @property
+    def message_id(self) -> str:
+        """As SQS calls it, however often it comes."""
+        return self.message["MessageId"]
 
 
 def receive(queue_url: str) -> "list[MessageTypeDef]":
@@ -33,7 +43,7 @@ def receive(queue_url: str) -> "list[MessageTypeDef]":
         QueueUrl=queue_url,
         MaxNumberOfMessages=MAX_MESSAGES,
         WaitTimeSeconds=aws.LONG_POLL_SECONDS,
-        MessageAttributeNames=["content-encoding"],
+        MessageAttributeNames=["content-encoding", "traceparent"],
         MessageSystemAttributeNames=["ApproximateReceiveCount"],
     )
     return response.get("Messages", [])
@@ -55,10 +65,10 @@ def decode(message: "MessageTypeDef") -> Received:
         batch = decode_batch(_as_sent(message))
     except ContractError as error:
         rejected(str(error))
-        return Received(message["ReceiptHandle"], [], has_rejected=True, probes=[])
+        return Received(message, [], has_rejected=True, probes=[])
     for bad in batch.rejected:
         rejected(bad.reason, bad.position)
-    return Received(message["ReceiptHandle"], batch.changes, bool(batch.rejected), batch.probes)
+    return Received(message, batch.changes, bool(batch.rejected), batch.probes)
 
 
 def delete(queue_url: str, receipt_handles: Sequence[str]) -> None:
@@ -77,5 +87,10 @@ def delete(queue_url: str, receipt_handles: Sequence[str]) -> None:
 
 
 def _as_sent(message: "MessageTypeDef") -> Message:
-    attribute = message.get("MessageAttributes", {}).get("content-encoding")
-    return Message.received(message["Body"], attribute.get("StringValue") if attribute else None)
+    return Message.received(message["Body"], attribute(message, "content-encoding"))
+
+
+def attribute(message: "MessageTypeDef", name: str) -> str | None:
+    """A text that the sender has put beside the message's body."""
+    found = message.get("MessageAttributes", {}).get(name)
+    return found.get("StringValue") if found else None

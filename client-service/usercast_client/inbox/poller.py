@@ -22,12 +22,15 @@ from django.db import (
     connection,
 )
 
+from usercast import heartbeat, tracing
 from usercast.contract import Lane, UserChange
+from usercast.errors import reason
 from usercast.lifecycle import Stop
 from usercast.topology import lane_queue_url
+from usercast_client import metrics
 from usercast_client.inbox import probes
 from usercast_client.inbox.hold import Hold, give_back
-from usercast_client.inbox.messages import Received, decode, delete, receive
+from usercast_client.inbox.messages import Received, attribute, decode, delete, receive
 from usercast_client.live.broadcast import Broadcaster
 from usercast_client.replica.apply import apply
 
@@ -88,6 +91,7 @@ def run(stop: Stop, *, client: str) -> None:
 
 
 def _poll(shared: Lanes, lane: Lane, queue_url: str) -> None:
+    heartbeat.enter(lane.value)
     while not shared.stop.requested:
         close_old_connections()
         try:
@@ -95,50 +99,76 @@ def _poll(shared: Lanes, lane: Lane, queue_url: str) -> None:
             connection.close_if_health_check_failed()
             connection.ensure_connection()
             messages = receive(queue_url)
+            heartbeat.beat()
+            _count_loop(lane, "messages" if messages else "empty")
             if messages:
-                handle(messages, queue_url=queue_url, shared=shared)
+                handle(messages, lane=lane, queue_url=queue_url, shared=shared)
         except (BotoCoreError, ClientError) as error:
-            log.warning("queue_unreachable", lane=lane.value, reason=str(error))
+            _count_loop(lane, "failed")
+            heartbeat.beat(lacks="queue unreachable")
+            log.warning("queue_unreachable", lane=lane.value, reason=reason(error))
             shared.stop.wait(RETRY_SECONDS)
         except (DatabaseError, InterfaceError) as error:
-            log.warning("database_unreachable", lane=lane.value, reason=_reason(error))
+            _count_loop(lane, "failed")
+            heartbeat.beat(lacks="database unreachable")
+            log.warning("database_unreachable", lane=lane.value, reason=reason(error))
             shared.stop.wait(RETRY_SECONDS)
     close_old_connections()
 
 
-def handle(messages: "Sequence[MessageTypeDef]", *, queue_url: str, shared: Lanes) -> None:
+def _count_loop(lane: Lane, outcome: str) -> None:
+    metrics.POLL_LOOPS.labels(lane.value, outcome).inc()
+
+
+def handle(
+    messages: "Sequence[MessageTypeDef]", *, lane: Lane, queue_url: str, shared: Lanes
+) -> None:
     """Decode, apply, push, then delete what was good and give back what was not.
 
     While the database cannot take them, the messages stay in hand, so that they are not received
     again and again until they count as dead. When asked to stop meanwhile, they are given back.
     """
-    received = [decode(message) for message in messages]
-    with shared.hold.holding(queue_url, _handles(received)):
-        refused = _apply_when_possible(received, shared)
+    of = [attribute(message, "traceparent") for message in messages]
+    with tracing.span("receive", kind=tracing.SpanKind.CONSUMER, of=of, messages=len(messages)):
+        received = [decode(message) for message in messages]
+        with shared.hold.holding(queue_url, _handles(received)):
+            refused = _apply_when_possible(received, lane, shared)
     if refused is None:
         give_back(queue_url, _handles(received), in_seconds=0)
         return
     bad = [item for item in received if item.has_rejected or not refused.isdisjoint(item.changes)]
     delete(queue_url, _handles([item for item in received if item not in bad]))
     give_back(queue_url, _handles(bad), in_seconds=REJECTED_AGAIN_SECONDS)
+    for item in received:
+        if item.changes and item not in bad:
+            log.info(
+                "applied",
+                message_id=item.message_id,
+                lane=lane.value,
+                changes=len(item.changes),
+                trace=tracing.trace_ids(change.traceparent for change in item.changes),
+            )
 
 
-def _apply_when_possible(received: Sequence[Received], shared: Lanes) -> set[UserChange] | None:
+def _apply_when_possible(
+    received: Sequence[Received], lane: Lane, shared: Lanes
+) -> set[UserChange] | None:
     """Apply, however long the database is away; None when asked to stop before it was possible."""
     changes = [change for item in received for change in item.changes]
     while True:
         try:
-            refused = set(_apply(changes, shared.broadcaster))
+            refused = set(_apply(changes, lane, shared.broadcaster))
             probes.note(probe for item in received for probe in item.probes)
             return refused
         except (DatabaseError, InterfaceError) as error:
-            log.warning("database_unusable", reason=_reason(error))
+            heartbeat.beat(lacks="database unusable")
+            log.warning("database_unusable", reason=reason(error))
         if shared.stop.wait(RETRY_SECONDS):
             return None
         close_old_connections()
 
 
-def _apply(changes: Sequence[UserChange], broadcaster: Broadcaster) -> list[UserChange]:
+def _apply(changes: Sequence[UserChange], lane: Lane, broadcaster: Broadcaster) -> list[UserChange]:
     """Apply all in one transaction, or in halves if it is refused; returns what is refused alone.
 
     Raises:
@@ -147,19 +177,27 @@ def _apply(changes: Sequence[UserChange], broadcaster: Broadcaster) -> list[User
     if not changes:
         return []
     try:
-        applied = apply(changes)
+        with tracing.span("apply", changes=len(changes)):
+            applied = apply(changes)
     except Exception as error:
         if _is_outage(error):
             raise
         if len(changes) == 1:
+            metrics.APPLIED.labels("rejected").inc()
             _log_refused(changes[0], error)
             return list(changes)
         middle = len(changes) // 2
         halves = (changes[:middle], changes[middle:])
-        return [bad for half in halves for bad in _apply(half, broadcaster)]
+        return [bad for half in halves for bad in _apply(half, lane, broadcaster)]
     # Committed, so browsers may know; the deletion of the messages need not hold them up.
-    broadcaster.push(applied.told)
-    log.info("applied", changes=len(applied.told.entries), stale=applied.stale)
+    broadcaster.push(applied.told, of=[change.traceparent for change in changes])
+    for outcome, count in applied.outcomes.items():
+        metrics.APPLIED.labels(outcome.value).inc(count)
+    if applied.stale:
+        log.info("dropped", stale=applied.stale)
+    lag = metrics.APPLIED_LAG.labels(lane.value)
+    for entry in applied.told.entries:
+        lag.observe(max(0.0, (applied.told.applied_at - entry.changed_at).total_seconds()))
     return []
 
 
@@ -180,14 +218,10 @@ def _log_refused(change: UserChange, error: Exception) -> None:
         "change_refused",
         user_id=str(change.user_id),
         version=change.version,
-        reason=_reason(error),
+        reason=reason(error),
+        trace=tracing.trace_ids([change.traceparent]),
     )
 
 
 def _handles(received: Sequence[Received]) -> list[str]:
     return [item.receipt_handle for item in received]
-
-
-def _reason(error: Exception) -> str:
-    """The error's first line: PostgreSQL's next ones quote values, which may be personal data."""
-    return str(error).partition("\n")[0]

@@ -20,6 +20,8 @@ import redis
 import structlog
 from channels.layers import get_channel_layer
 
+from usercast import tracing
+from usercast.errors import reason
 from usercast_client.live.feed import BULK, Told
 
 log = structlog.get_logger(__name__)
@@ -43,10 +45,14 @@ class Broadcaster:
         )
         self._thread.start()
 
-    def push(self, told: Told) -> None:
-        """Send changes that have been committed; returns at once, whatever Redis does."""
+    def push(self, told: Told, *, of: Sequence[str | None] = ()) -> None:
+        """Send changes that have been committed; returns at once, whatever Redis does.
+
+        Args:
+            of: the traceparents of what made them.
+        """
         if told.entries:
-            self.send(push_of(told))
+            self.send(push_of(told) | {"of": tracing.representatives(of)})
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message to every hub; returns at once, whatever Redis does."""
@@ -64,7 +70,7 @@ class Broadcaster:
             async with asyncio.timeout(SEND_SECONDS):
                 await _send_to_group(message)
         except Exception as error:  # noqa: BLE001 - a hint that is lost costs nothing but a log line
-            log.warning("push_lost", reason=repr(error))
+            log.warning("push_lost", reason=reason(error))
 
     async def _drain(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -104,6 +110,10 @@ def push_of(told: Told) -> dict[str, Any]:
         "cursor": told.cursor,
         "users": [change["user_id"] for change in changes],
         "changes": [json.dumps(change) for change in changes],
+        # When the master committed them; of a bulk write, the first of them.
+        "changed_at": sorted(entry.changed_at.timestamp() for entry in told.entries)[
+            : len(changes) or 1
+        ],
     }
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from usercast.errors import reason
 from usercast_client.live import broadcast, feed, health
 from usercast_client.live.health import Bucket
 
@@ -123,7 +124,7 @@ def last() -> dict[str, Any] | None:
     try:
         kept, _ = _read()
     except redis.RedisError as error:
-        log.warning("clock_unreadable", reason=repr(error))
+        log.warning("clock_unreadable", reason=reason(error))
         return None
     if kept is None:
         return None

@@ -14,6 +14,8 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from usercast.errors import reason
+from usercast_client import metrics
 from usercast_client.live import access, feed, hub
 from usercast_client.live.access import Grant, Reason, View
 from usercast_client.live.hub import in_database
@@ -74,7 +76,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             greeting = await self._join()
         except (DatabaseError, InterfaceError) as error:
             # Refused for now: the page asks by REST why, and tries again.
-            log.warning("database_unreachable", reason=str(error).partition("\n")[0])
+            log.warning("database_unreachable", reason=reason(error))
             greeting = None
         if greeting is None or greeting.ended:
             await self.close()
@@ -136,8 +138,9 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         try:
             while True:
                 await self.base_send(await self._frames.get())
+                metrics.FRAMES.inc()
         except Exception as error:  # noqa: BLE001 - gone; the server says so by disconnect() as well
-            log.debug("socket_gone", reason=repr(error))
+            log.debug("socket_gone", reason=reason(error))
 
 
 class OwnConsumer(LiveConsumer):

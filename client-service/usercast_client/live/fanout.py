@@ -5,12 +5,16 @@ changes sends fewer and larger frames, and a tick waits for one of them at most.
 """
 
 import asyncio
+import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
 
+from usercast import tracing
+from usercast_client import metrics
 from usercast_client.live.access import Grant, Reason, View
 from usercast_client.live.broadcast import frame_of
 
@@ -72,15 +76,36 @@ class FanOut:
     async def _tell(self) -> None:
         pushes, self._pushes = self._pushes, []
         if pushes:
-            await self._offer(frame_of(pushes), View.DASHBOARD)
+            with tracing.span("push", of=[one for push in pushes for one in push.get("of", ())]):
+                sockets = await self._offer(frame_of(pushes), View.DASHBOARD)
+            if sockets:
+                _count(pushes, sockets)
         tick, self._tick = self._tick, None
         if tick:
             await self._offer(tick["text"], View.DASHBOARD)
             await self._offer(tick["own_text"], View.OWN)
 
-    async def _offer(self, frame: str, view: View) -> None:
+    async def _offer(self, frame: str, view: View) -> int:
         sockets = [socket for socket in self._sockets if socket.grant.view is view]
         for start in range(0, len(sockets), _AT_A_TIME):
             for socket in sockets[start : start + _AT_A_TIME]:
                 socket.offer(frame)
             await asyncio.sleep(0)
+        return len(sockets)
+
+
+def _count(pushes: Sequence[dict[str, Any]], sockets: int) -> None:
+    """Have log and metrics tell what these sockets were told just now."""
+    now = time.time()
+    for push in pushes:
+        if "first" not in push:
+            continue  # an announcement: of what, the hub was not told
+        for changed_at in push.get("changed_at", ()):
+            metrics.PUSHED_LAG.observe(max(0.0, now - changed_at))
+        log.info(
+            "pushed",
+            cursor=push["cursor"],
+            changes=push["cursor"] - push["first"] + 1,
+            sockets=sockets,
+            trace=tracing.trace_ids(push.get("of", ())),
+        )

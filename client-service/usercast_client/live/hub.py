@@ -22,6 +22,8 @@ from channels.layers import get_channel_layer
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
+from usercast.errors import reason
+from usercast_client import metrics
 from usercast_client.live import access, feed, receipts
 from usercast_client.live.access import Reason, View
 from usercast_client.live.broadcast import GROUP, frame_of
@@ -59,6 +61,8 @@ class Hub:
         #: Up to which change users have been told of changes to themselves; None: not known yet.
         self._cursor: int | None = None
         self._ticked_at = 0.0
+        #: Since when there has been a socket.
+        self._joined_at = 0.0
         self._told_spread_ms = 0
         self._rechecked_at = 0.0
         #: Told to end, and not gone yet: counted already.
@@ -68,7 +72,10 @@ class Hub:
 
     def join(self, socket: Socket) -> None:
         """From now on this socket is told, and closed when its user loses access."""
+        if not self._sockets:
+            self._joined_at = _now()
         self._sockets.add(socket)
+        metrics.SOCKETS.set(len(self._sockets))
         if not self._tasks:
             work = (self._listen, self._fan_out.run, self._watch)
             self._tasks = [asyncio.create_task(do()) for do in work]
@@ -81,6 +88,7 @@ class Hub:
     def leave(self, socket: Socket) -> None:
         """The socket is closed; may be said twice."""
         self._sockets.discard(socket)
+        metrics.SOCKETS.set(len(self._sockets))
         self._ended.discard(socket)
         if not self._sockets:
             self._cursor = None
@@ -102,7 +110,7 @@ class Hub:
                 while not _is_cancelled():
                     await self._receive(await layer.receive(channel))
             except Exception as error:  # noqa: BLE001 - Redis is away; meanwhile the hub looks itself
-                log.warning("layer_unreachable", reason=repr(error))
+                log.warning("layer_unreachable", reason=reason(error))
                 with suppress(Exception):
                     await get_channel_layer().flush()
                 await asyncio.sleep(RETRY_SECONDS)
@@ -144,6 +152,8 @@ class Hub:
         """Do what nobody tells the hub to do."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            heard_at = max(self._ticked_at, self._joined_at)
+            metrics.HEARTBEAT_AGE.set(_now() - heard_at if self._sockets else 0.0)
             if self._sockets:
                 await self._whatever_happens(self._look())
 
@@ -177,7 +187,7 @@ class Hub:
         except (DatabaseError, InterfaceError) as error:
             # What was not done is done when the next tick, or the watch, finds the cursor behind.
             self._rechecked_at = 0.0
-            log.warning("database_unreachable", reason=str(error).partition("\n")[0])
+            log.warning("database_unreachable", reason=reason(error))
         except Exception:
             log.exception("hub_failed")
 
@@ -255,7 +265,7 @@ async def _add_to_receipts(dismissed: Mapping[UUID, int]) -> None:
     try:
         await in_database(receipts.sockets_closed)(dismissed)
     except Exception as error:  # noqa: BLE001 - the sockets are closed, which is what counts
-        log.warning("closed_sockets_not_counted", reason=str(error).partition("\n")[0])
+        log.warning("closed_sockets_not_counted", reason=reason(error))
 
 
 def _announcement(cursor: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from usercast.errors import reason
 from usercast_client.celery import app
 from usercast_client.live import clock, feed, receipts
 from usercast_client.replica import removal
@@ -18,7 +19,7 @@ def tick() -> None:
     try:
         clock.tick()
     except (redis.RedisError, DatabaseError, InterfaceError) as error:
-        log.warning("tick_failed", reason=str(error).partition("\n")[0])
+        log.warning("tick_failed", reason=reason(error))
 
 
 @app.task(ignore_result=True)

@@ -5,8 +5,10 @@ the tombstone is dropped. One transaction and a fixed number of statements, howe
 (but for deletions, where Django follows what points at the users).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -39,11 +41,30 @@ class Row(NamedTuple):
     groups: tuple[str, ...]
 
 
+class Outcome(StrEnum):
+    """What becomes of a change."""
+
+    INSERTED = "inserted"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    #: Older than what is here.
+    STALE = "stale"
+    #: Here already.
+    DUPLICATE = "duplicate"
+    #: A local account has the user's id, or another user their name.
+    CONFLICT = "conflict"
+
+
 class Applied(NamedTuple):
-    """What an apply did: what the feed was told, and how many changes were dropped as old."""
+    """What an apply did: what the feed was told, and how many changes had which outcome."""
 
     told: feed.Told
-    stale: int
+    outcomes: Counter[Outcome]
+
+    @property
+    def stale(self) -> int:
+        """Changes dropped as old, or as known."""
+        return self.outcomes[Outcome.STALE] + self.outcomes[Outcome.DUPLICATE]
 
 
 def apply(changes: Sequence[UserChange], *, told_as_of: datetime | None = None) -> Applied:
@@ -87,7 +108,12 @@ def apply(changes: Sequence[UserChange], *, told_as_of: datetime | None = None) 
         ended = endings.applied([*gone, *states], kept)
         had_ended = endings.loaded_before(newest.values(), rows, tombstones)
         receipts.note([*ended, *had_ended], applied_at=told.applied_at)
-    return Applied(told, stale=len(changes) - len(gone) - len(states))
+    taken = [*gone, *states]
+    outcomes = Counter(_became(change, rows, names.given) for change in taken)
+    for user_id in newest.keys() - {change.user_id for change in taken}:
+        outcomes[_dropped(newest[user_id], rows, tombstones)] += 1
+    outcomes[Outcome.STALE] += len(changes) - len(newest)
+    return Applied(told, outcomes)
 
 
 def _newest_of_each(changes: Iterable[UserChange]) -> dict[UUID, UserChange]:
@@ -151,6 +177,25 @@ def _changes_nothing(change: UserChange, rows: dict[UUID, Row], given: dict[UUID
     return (
         row is not None and row.version == change.version and row.username == given[change.user_id]
     )
+
+
+def _became(change: UserChange, rows: dict[UUID, Row], given: dict[UUID, str]) -> Outcome:
+    """What a change did that was taken."""
+    if not isinstance(change.data, UserState):
+        return Outcome.DELETED
+    if given[change.user_id] != change.data.username:
+        return Outcome.CONFLICT
+    return Outcome.UPDATED if change.user_id in rows else Outcome.INSERTED
+
+
+def _dropped(change: UserChange, rows: dict[UUID, Row], tombstones: dict[UUID, int]) -> Outcome:
+    """Why a change was not taken."""
+    row = rows.get(change.user_id)
+    known = tombstones.get(change.user_id, 0)
+    if row is not None and row.version is None and change.version > known:
+        return Outcome.CONFLICT
+    known = max(known, (row and row.version) or 0)
+    return Outcome.DUPLICATE if change.version == known else Outcome.STALE
 
 
 def _delete(gone: Sequence[UserChange], rows: dict[UUID, Row]) -> set[UUID]:

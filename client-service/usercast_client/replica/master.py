@@ -14,7 +14,7 @@ from django.conf import settings
 from usercast import snapshot as lines_of
 from usercast.contract import UserChange
 from usercast.digest import MasterDigests, Published
-from usercast.errors import ConfigurationError, ContractError, UsercastError
+from usercast.errors import ConfigurationError, ContractError, UsercastError, reason
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +131,7 @@ def _understood(line: bytes) -> "lines_of.Begin | UserChange | UUID | lines_of.E
         whom = lines_of.id_of(line)
         if whom is None:
             raise MasterRefused(f"The master's answer cannot be read: {error}") from error
-        log.error("snapshot_line_unreadable", user_id=str(whom), reason=str(error))
+        log.error("snapshot_line_unreadable", user_id=str(whom), reason=reason(error))
         return whom
 
 

@@ -4,7 +4,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from usercast.errors import UsercastError
+from usercast.errors import UsercastError, reason
 from usercast_client.celery import app
 from usercast_client.inbox import probes
 from usercast_client.replica import reconcile
@@ -20,9 +20,9 @@ def send_report() -> None:
     try:
         report.send()
     except UsercastError as error:
-        log.warning("not_reported", reason=str(error))
+        log.warning("not_reported", reason=reason(error))
     except (DatabaseError, InterfaceError) as error:
-        log.warning("not_reported", reason=str(error).partition("\n")[0])
+        log.warning("not_reported", reason=reason(error))
 
 
 @app.task(ignore_result=True)
@@ -34,6 +34,6 @@ def compare() -> None:
             return
         reconcile.check(probes.all_sent_before())
     except UsercastError as error:
-        log.warning("not_compared", reason=str(error))
+        log.warning("not_compared", reason=reason(error))
     except (DatabaseError, InterfaceError) as error:
-        log.warning("not_compared", reason=str(error).partition("\n")[0])
+        log.warning("not_compared", reason=reason(error))

@@ -12,6 +12,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from usercast.errors import reason
+
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
@@ -104,10 +106,10 @@ def _plain(status: HTTPStatus, code: str, detail: str) -> HttpResponse:
 def _as_api_error(error: Exception) -> Exception:
     match error:
         case IntegrityError():
-            log.info("write_conflicted", reason=" ".join(str(error).split()))
+            log.info("write_conflicted", reason=reason(error))
             return Conflict()
         case OperationalError():
-            log.warning("database_unreachable", reason=" ".join(str(error).split()))
+            log.warning("database_unreachable", reason=reason(error))
             return Unavailable()
         case _:
             return error

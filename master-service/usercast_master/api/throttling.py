@@ -17,6 +17,7 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from usercast.errors import reason
 from usercast_master.api.models import caller_of
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,7 @@ class Counter:
             return 1
         except (redis.RedisError, OSError) as error:
             self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
-            log.warning("throttle_unreachable", reason=str(error))
+            log.warning("throttle_unreachable", reason=reason(error))
             return None
 
 

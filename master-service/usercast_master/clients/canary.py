@@ -25,7 +25,10 @@ def send() -> bool:
         PublishFailed: SNS cannot be reached.
     """
     now = timezone.now()
-    probes = [(lane, encode_batch([encode_probe(lane, now)], compress=False)) for lane in Lane]
+    probes = [
+        topic.Outgoing(lane, encode_batch([encode_probe(lane, now)], compress=False))
+        for lane in Lane
+    ]
     if any(topic.publish(probes)):
         return False
     last = Canary.objects.first()

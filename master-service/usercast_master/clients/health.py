@@ -108,6 +108,19 @@ def look() -> Overview:
     )
 
 
+def report_age_seconds(one: ClientHealth, now: datetime) -> float | None:
+    """Since it last reported, or else since it was registered."""
+    last = one.client.reported_at or one.client.registered_at
+    return (now - last).total_seconds() if last else None
+
+
+def lane_age_seconds(one: ClientHealth) -> float | None:
+    """Of the lane whose newest probe is older; None if none has come down one of them."""
+    ages = [lane.age_seconds for lane in one.lanes]
+    known = [age for age in ages if age is not None]
+    return max(known) if len(known) == len(ages) else None
+
+
 def _of(client: Client, now: datetime, *, probed_since: datetime | None) -> ClientHealth:
     report: Mapping[str, Any] = client.report or {}
     check: Mapping[str, Any] = report.get("check") or {}

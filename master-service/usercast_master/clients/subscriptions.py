@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from usercast import aws
+from usercast.errors import reason
 from usercast_master.clients.models import Client
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def look() -> None:
             for name in sorted(subscribed | _registered())
         ]
     except (BotoCoreError, ClientError) as error:
-        log.warning("clients_not_found_out", reason=str(error))
+        log.warning("clients_not_found_out", reason=reason(error))
         return
     with transaction.atomic():
         # Locked: nobody registers one of them, or removes one of the others, meanwhile.

@@ -7,7 +7,7 @@ import structlog
 from django.db import close_old_connections
 from kombu.exceptions import OperationalError
 
-from usercast.errors import PublishFailed, UsercastError
+from usercast.errors import PublishFailed, UsercastError, reason
 from usercast_master.celery import app
 from usercast_master.clients import canary, receipts, registration, subscriptions
 from usercast_master.clients.models import Client
@@ -30,7 +30,7 @@ def send_canary() -> None:
         if not canary.send():
             log.warning("canary_refused")
     except PublishFailed as error:
-        log.warning("canary_not_sent", reason=str(error))
+        log.warning("canary_not_sent", reason=reason(error))
 
 
 @app.task(ignore_result=True)
@@ -50,7 +50,7 @@ def deploy(name: str) -> None:
             registration.deploy(client)
         except UsercastError as error:
             # The client's row has it, for the desk.
-            log.warning("client_not_deployed", client=name, reason=str(error))
+            log.warning("client_not_deployed", client=name, reason=reason(error))
 
 
 @app.task(ignore_result=True)
@@ -61,7 +61,7 @@ def remove(name: str) -> None:
         try:
             registration.remove(client)
         except UsercastError as error:
-            log.warning("client_not_removed", client=name, reason=str(error))
+            log.warning("client_not_removed", client=name, reason=reason(error))
 
 
 def enqueue(task: Any, client: Client) -> bool:
@@ -69,6 +69,6 @@ def enqueue(task: Any, client: Client) -> bool:
     try:
         task.apply_async([client.name], retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:
-        log.warning("broker_unreachable", reason=str(error))
+        log.warning("broker_unreachable", reason=reason(error))
         return False
     return True

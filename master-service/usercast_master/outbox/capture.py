@@ -11,9 +11,11 @@ from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
+from usercast import tracing
 from usercast.errors import MarkedOutsideTransaction
+from usercast_master.outbox import counters
 from usercast_master.outbox.scope import replicated_sql
 
 #: The NOTIFY channel that wakes the relay.
@@ -31,13 +33,15 @@ class Priority(IntEnum):
 _RAISE = """
 INSERT INTO outbox_entry AS entry
     (user_id, version, published_version, changed_at, owed_since, deleted_at, priority, attempts,
-     parked_reason)
+     parked_reason, traceparent)
 {rows}
 ON CONFLICT (user_id) DO UPDATE SET
     version = entry.version + 1,
     -- Never back: this statement may have waited for a later change to commit.
     changed_at = greatest(entry.changed_at, excluded.changed_at),
     deleted_at = excluded.deleted_at,
+    -- Of several changes that go as one state, the latest is the one to follow.
+    traceparent = excluded.traceparent,
     -- A new change waits neither for the sending of an earlier one, which its publisher may not
     -- live to settle, nor for what that was refused for.
     claimed_until = NULL,
@@ -56,13 +60,13 @@ ON CONFLICT (user_id) DO UPDATE SET
 
 _ONE_ROW = """
 VALUES (%s, 1, 0, clock_timestamp(), clock_timestamp(), CASE WHEN %s THEN clock_timestamp() END,
-        %s, 0, '')
+        %s, 0, '', %s)
 """
 
 #: ``{changes}`` selects user_id, deleted and priority, each user once.
 _MANY_ROWS = """
 SELECT user_id, 1, 0, clock_timestamp(), clock_timestamp(),
-       CASE WHEN deleted THEN clock_timestamp() END, priority, 0, ''
+       CASE WHEN deleted THEN clock_timestamp() END, priority, 0, '', %(traceparent)s
 FROM ({changes}) AS change
 ORDER BY user_id  -- two bulk writes lock their entries in one order
 """
@@ -129,8 +133,9 @@ def mark_one(user_id: UUID, priority: Priority, *, deleted: bool = False) -> Non
     """
     require_transaction()
     statement = _DISMISS_ONE if priority is Priority.URGENT else _MARK_ONE
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [str(user_id), deleted, priority.value])
+    with tracing.span("mark"), connection.cursor() as cursor:
+        cursor.execute(statement, [str(user_id), deleted, priority.value, tracing.current()])
+    _count(priority, 1)
 
 
 def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
@@ -146,7 +151,7 @@ def mark_changed(user_ids: Collection[UUID], priority: Priority) -> None:
     if user_ids:
         changes = _CHANGED.format(replicated=replicated_sql())
         statement = _DISMISS_MANY if priority is Priority.URGENT else _MARK_MANY
-        _mark(statement, changes, ids=_texts(user_ids), priority=priority.value)
+        _mark(statement, changes, priority, ids=_texts(user_ids), priority=priority.value)
 
 
 def mark_deleted(user_ids: Collection[UUID]) -> None:
@@ -157,7 +162,8 @@ def mark_deleted(user_ids: Collection[UUID]) -> None:
     """
     require_transaction()
     if user_ids:
-        mark(_DELETED, ids=_texts(user_ids), priority=Priority.URGENT.value)
+        urgent = Priority.URGENT
+        _mark(_DISMISS_MANY, _DELETED, urgent, ids=_texts(user_ids), priority=urgent.value)
 
 
 def mark(changes: str, **parameters: Any) -> int:
@@ -167,13 +173,21 @@ def mark(changes: str, **parameters: Any) -> int:
         MarkedOutsideTransaction: as for ``mark_one``.
     """
     require_transaction()
-    return _mark(_DISMISS_MANY, changes, **parameters)
+    return _mark(_DISMISS_MANY, changes, Priority.BULK, **parameters)
 
 
-def _mark(statement: str, changes: str, **parameters: Any) -> int:
-    with connection.cursor() as cursor:
+def _mark(statement: str, changes: str, counted_as: Priority, **parameters: Any) -> int:
+    with tracing.span("mark"), connection.cursor() as cursor:
+        parameters["traceparent"] = tracing.current()
         cursor.execute(statement.format(changes=changes), parameters)
-        return int(cursor.fetchone()[0])
+        marked = int(cursor.fetchone()[0])
+    _count(counted_as, marked)
+    return marked
+
+
+def _count(priority: Priority, changes: int) -> None:
+    """Only what is committed counts."""
+    transaction.on_commit(lambda: counters.CAPTURED.labels(priority.name.lower()).inc(changes))
 
 
 def require_transaction() -> None:

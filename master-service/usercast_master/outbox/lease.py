@@ -31,6 +31,7 @@ class Claim(NamedTuple):
     attempts: int
     refusals: int
     claimed_until: datetime
+    traceparent: str
 
 
 class Unsent(NamedTuple):
@@ -80,7 +81,7 @@ FROM (
 ) AS due
 WHERE entry.user_id = due.user_id
 RETURNING entry.user_id::text, entry.version, entry.changed_at, entry.priority, entry.attempts,
-          entry.refusals, entry.claimed_until
+          entry.refusals, entry.claimed_until, entry.traceparent
 """
 
 

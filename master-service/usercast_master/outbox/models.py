@@ -43,6 +43,8 @@ class OutboxEntry(models.Model):
     refusals = models.IntegerField(default=0, db_default=0)
     #: Why it can never be sent as it is; empty unless it is set aside. The next change tries anew.
     parked_reason = models.TextField(default="", db_default="")
+    #: The trace of the latest change (``usercast.tracing``); travels with it. Empty of old ones.
+    traceparent = models.TextField(default="", db_default="")
 
     class Meta:
         db_table = "outbox_entry"

@@ -7,6 +7,7 @@ entries come free, and several publishers work side by side. Run by ``outbox.tas
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -14,9 +15,11 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
+from usercast import tracing
 from usercast.contract import STATE_FIELDS, UserChange, UserGone, UserState
-from usercast.errors import PublishFailed
-from usercast_master.outbox import minutes, topic
+from usercast.errors import PublishFailed, reason
+from usercast_master.outbox import counters, minutes, topic
+from usercast_master.outbox.capture import Priority
 from usercast_master.outbox.content import content_sql
 from usercast_master.outbox.lease import (
     Claim,
@@ -76,12 +79,12 @@ def publish_pending(
             _publish(claims, outcome, deadline=time.monotonic() + SENDING_SECONDS)
         except PublishFailed as error:
             minutes.failed(str(error))
+            counters.FAILURES.inc()
             raise
         finally:
             # Also when SNS went away midway: what it has taken is settled, the rest is freed.
             _settle_surely(outcome, claims)
         published += len(outcome.sent)
-        log.info("published", changes=len(outcome.sent), refused=len(outcome.refused))
     return published
 
 
@@ -125,7 +128,10 @@ def read(claims: Sequence[Claim]) -> Iterator[Reading]:
             state = dict(zip(STATE_FIELDS, fields, strict=False))
             data = UserState(id=user_id, version=leased.version, groups=tuple(groups), **state)
         content_hash = row[1] if row else None
-        yield Reading(leased, UserChange(changed_at=leased.changed_at, data=data), content_hash)
+        change = UserChange(
+            changed_at=leased.changed_at, data=data, traceparent=leased.traceparent or None
+        )
+        yield Reading(leased, change, content_hash)
 
 
 def send(parcels: Sequence[Parcel]) -> "list[tuple[Parcel, topic.Refusal | None]]":
@@ -134,8 +140,42 @@ def send(parcels: Sequence[Parcel]) -> "list[tuple[Parcel, topic.Refusal | None]
     Raises:
         PublishFailed: SNS cannot be reached, or refuses this publisher altogether.
     """
-    refusals = topic.publish([(parcel.lane, parcel.message) for parcel in parcels])
+    spans = [_span_of(parcel) for parcel in parcels]
+    began = time.perf_counter()
+    try:
+        refusals = topic.publish(
+            [
+                topic.Outgoing(parcel.lane, parcel.message, tracing.text(span))
+                for parcel, span in zip(parcels, spans, strict=True)
+            ]
+        )
+    finally:
+        counters.PUBLISH_SECONDS.observe(time.perf_counter() - began)
+        for span in spans:
+            span.end()
+    for parcel, refusal in zip(parcels, refusals, strict=True):
+        if refusal is None:
+            counters.MESSAGE_CHANGES.observe(len(parcel.readings))
+            log.info(
+                "published",
+                changes=len(parcel.readings),
+                lane=parcel.lane.value,
+                trace=tracing.trace_ids(_traceparents(parcel)),
+            )
     return list(zip(parcels, refusals, strict=True))
+
+
+def _span_of(parcel: Parcel) -> tracing.Span:
+    return tracing.start(
+        "publish",
+        kind=tracing.SpanKind.PRODUCER,
+        of=_traceparents(parcel),
+        changes=len(parcel.readings),
+    )
+
+
+def _traceparents(parcel: Parcel) -> list[str | None]:
+    return [reading.change.traceparent for reading in parcel.readings]
 
 
 def _refused(parcel: Parcel, refusal: "topic.Refusal") -> Iterator[Refused]:
@@ -151,10 +191,13 @@ def settle(outcome: Outcome, claims: Sequence[Claim]) -> None:
     for item in outcome.refused:
         report = log.error if item.for_good else log.warning
         event = "entry_parked" if item.for_good else "publish_refused"
+        (counters.PARKED if item.for_good else counters.REFUSED).inc()
         report(event, user_id=item.reading.claim.user_id, reason=item.reason)
     if outcome.refused:
         minutes.refused(len(outcome.refused))
     settle_sent([(reading.claim, reading.content_hash) for reading in outcome.sent])
+    for priority, count in Counter(one.claim.priority for one in outcome.sent).items():
+        counters.PUBLISHED.labels(Priority(priority).name.lower()).inc(count)
     sent = {reading.claim.user_id for reading in outcome.sent}
     refused = {item.reading.claim.user_id: item for item in outcome.refused}
     settle_unsent(
@@ -183,6 +226,6 @@ def _settle_surely(outcome: Outcome, claims: Sequence[Claim]) -> None:
         except (OperationalError, InterfaceError) as error:
             if connection.in_atomic_block or time.monotonic() > give_up_at:
                 raise
-            log.warning("settle_failed", reason=" ".join(str(error).split()))
+            log.warning("settle_failed", reason=reason(error))
         connection.close()
         time.sleep(SETTLE_AGAIN_SECONDS)

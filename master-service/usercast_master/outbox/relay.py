@@ -9,7 +9,8 @@ import time
 import structlog
 from django.db import Error, close_old_connections
 
-from usercast.errors import PublishFailed
+from usercast import heartbeat
+from usercast.errors import PublishFailed, reason
 from usercast.lifecycle import Stop
 from usercast.postgres import listen
 from usercast_master.outbox import lease, minutes, publisher
@@ -32,26 +33,37 @@ def run(stop: Stop) -> None:
     log.info("relay_started")
     looked_at = sampled_at = time.monotonic()
     for payloads in listen(CHANNEL, stop=stop, idle_seconds=IDLE_SECONDS):
+        lacks = None
         close_old_connections()
         try:
             if (payloads or lease.is_due()) and not enqueue():
-                _publish_here(stop)
+                lacks = _publish_here(stop)
             elif time.monotonic() - looked_at > NEGLECTED_SECONDS:
                 looked_at = time.monotonic()
                 if lease.is_neglected(for_seconds=NEGLECTED_SECONDS):
                     log.warning("outbox_neglected", for_seconds=NEGLECTED_SECONDS)
-                    _publish_here(stop)
+                    lacks = _publish_here(stop)
             if time.monotonic() - sampled_at > SAMPLE_SECONDS:
                 sampled_at = time.monotonic()
                 minutes.sample()
         except Error as error:
-            log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
+            lacks = "database unreachable"
+            log.warning("outbox_unreachable", reason=reason(error))
+        heartbeat.beat(lacks=lacks)
         stop.wait(COALESCE_SECONDS)
     log.info("relay_stopped")
 
 
-def _publish_here(stop: Stop) -> None:
+def _publish_here(stop: Stop) -> str | None:
+    """Publish; what it takes and is not there, if so."""
+
+    def enough() -> bool:
+        heartbeat.beat()
+        return stop.requested
+
     try:
-        publisher.publish_pending(enough=lambda: stop.requested)
+        publisher.publish_pending(enough=enough)
     except PublishFailed as error:
-        log.warning("publish_failed", reason=str(error))
+        log.warning("publish_failed", reason=reason(error))
+        return "SNS unreachable"
+    return None

@@ -19,6 +19,8 @@ class Status(NamedTuple):
     """What is owed: entries by priority, the age of the oldest, and what is set aside."""
 
     undelivered: dict[str, int]
+    #: By priority, the age of the oldest in seconds; None of what there is nothing of.
+    oldest: dict[str, float | None]
     #: Seconds since the first change not yet told; None when nothing is owed.
     oldest_seconds: float | None
     #: Refused by SNS before, waiting for their next try; among the undelivered.
@@ -43,10 +45,12 @@ def status() -> Status:
         cursor.execute(_STATUS)
         rows = {row[0]: row[1:] for row in cursor.fetchall()}
     undelivered = {p.name.lower(): rows[p][0] if p in rows else 0 for p in Priority}
-    ages = [float(age) for _, age, _, _ in rows.values() if age is not None]
+    oldest = {p.name.lower(): rows[p][1] if p in rows else None for p in Priority}
+    ages = {name: None if age is None else float(age) for name, age in oldest.items()}
     return Status(
         undelivered=undelivered,
-        oldest_seconds=max(ages, default=None),
+        oldest=ages,
+        oldest_seconds=max((age for age in ages.values() if age is not None), default=None),
         waiting=sum(waiting for _, _, waiting, _ in rows.values()),
         parked=sum(parked for _, _, _, parked in rows.values()),
     )

@@ -7,7 +7,7 @@ import structlog
 from django.db import Error, close_old_connections
 from kombu.exceptions import OperationalError
 
-from usercast.errors import PublishFailed
+from usercast.errors import PublishFailed, reason
 from usercast_master.celery import app
 from usercast_master.outbox import audit, lease, minutes, publisher
 
@@ -34,9 +34,9 @@ def publish_outbox() -> None:
         if time.monotonic() > ends_at and lease.is_due():
             enqueue()
     except PublishFailed as error:
-        log.warning("publish_failed", reason=str(error))
+        log.warning("publish_failed", reason=reason(error))
     except Error as error:
-        log.warning("outbox_unreachable", reason=" ".join(str(error).split()))
+        log.warning("outbox_unreachable", reason=reason(error))
 
 
 def enqueue() -> bool:
@@ -44,7 +44,7 @@ def enqueue() -> bool:
     try:
         publish_outbox.apply_async(retry=False, expires=EXPIRES_SECONDS)
     except (OperationalError, redis.RedisError, OSError) as error:
-        log.warning("broker_unreachable", reason=str(error))
+        log.warning("broker_unreachable", reason=reason(error))
         return False
     return True
 

@@ -28,6 +28,14 @@ _ABOUT_THE_CONTENT = {"InvalidParameter", "InvalidParameterValue", "ParameterVal
                       "ValidationError", "BatchRequestTooLong"}  # fmt: skip
 
 
+class Outgoing(NamedTuple):
+    """A message for a lane, and the trace that its work is part of; empty for none."""
+
+    lane: Lane
+    message: Message
+    traceparent: str = ""
+
+
 class Refusal(NamedTuple):
     """Why SNS did not take a message.
 
@@ -55,7 +63,7 @@ def batches(items: Iterable[T], *, size_bytes: Callable[[T], int]) -> Iterator[l
         yield group
 
 
-def publish(messages: Sequence[tuple[Lane, Message]]) -> list[Refusal | None]:
+def publish(messages: Sequence[Outgoing]) -> list[Refusal | None]:
     """Publish up to ten messages; for each, None when SNS took it, or why it did not.
 
     Raises:
@@ -65,7 +73,7 @@ def publish(messages: Sequence[tuple[Lane, Message]]) -> list[Refusal | None]:
         response = aws.sns().publish_batch(
             TopicArn=settings.USERCAST_TOPIC_ARN,
             PublishBatchRequestEntries=[
-                _entry(position, lane, message) for position, (lane, message) in enumerate(messages)
+                _entry(position, outgoing) for position, outgoing in enumerate(messages)
             ],
         )
     except ClientError as error:
@@ -89,8 +97,11 @@ def publish(messages: Sequence[tuple[Lane, Message]]) -> list[Refusal | None]:
     return refusals
 
 
-def _entry(position: int, lane: Lane, message: Message) -> "PublishBatchRequestEntryTypeDef":
+def _entry(position: int, outgoing: Outgoing) -> "PublishBatchRequestEntryTypeDef":
+    lane, message, traceparent = outgoing
     attributes = {"lane": lane.value, "content-type": CONTENT_TYPE}
+    if traceparent:
+        attributes["traceparent"] = traceparent
     if message.content_encoding:
         attributes["content-encoding"] = message.content_encoding
     if len(attributes) > MAX_ATTRIBUTES:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from django.db import transaction
 
+from usercast import tracing
 from usercast_master.accounts.models import User
 from usercast_master.transfer.errors import UnusableFile
 from usercast_master.transfer.models import OPEN, Import, Part
@@ -52,6 +53,7 @@ def receive(
             by_command=by_command,
             header=table.header,
             row_count=count,
+            traceparent=tracing.current(),
         )
         for number, content in enumerate(_pieces(file)):
             Part.objects.create(of=found, number=number, content=content)

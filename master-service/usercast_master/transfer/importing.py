@@ -11,6 +11,7 @@ from itertools import islice
 import structlog
 from django.db import Error, IntegrityError, InterfaceError, OperationalError, transaction
 
+from usercast import tracing
 from usercast_master.transfer import batches, files, leases
 from usercast_master.transfer.errors import TakenOver, UnusableFile
 from usercast_master.transfer.models import Import, RowError, State
@@ -39,7 +40,7 @@ def run(found: Import, *, stopped: Stopped, watch: Watch = lambda _found: None) 
         OperationalError: the database is away; the import goes on when its lease has ended.
     """
     try:
-        with files.opened(found) as table:
+        with tracing.span("import", of=[found.traceparent]), files.opened(found) as table:
             _go_through(table, found, stopped, watch)
     except TakenOver:
         log.info("import_let_go", import_id=found.pk)

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from usercast import tracing
 from usercast_master.transfer.errors import TakenOver
 from usercast_master.transfer.models import AT_WORK, OPEN, Import, Part, State
 
@@ -88,6 +89,7 @@ def confirm(import_id: int) -> bool:
         # What the check refused is counted on; the rest is counted anew.
         found.next_row = found.new = found.changed = found.unchanged = 0
         found.waiting_since = timezone.now()
+        found.traceparent = tracing.current()
         _move(found, State.IMPORTING)
         return True
 

@@ -55,6 +55,8 @@ class Import(models.Model):
     refused = models.IntegerField(default=0)
     #: The first rows that would change something, while it waits for a yes.
     preview = models.JSONField(default=list)
+    #: The trace of the request that wanted it checked, then of the one that said yes.
+    traceparent = models.TextField(default="", db_default="")
     #: Why it failed.
     failure = models.TextField(default="")
 

@@ -9,6 +9,7 @@ from celery.signals import worker_shutting_down
 from django.db import Error, close_old_connections
 from kombu.exceptions import OperationalError
 
+from usercast.errors import reason
 from usercast_master.celery import app
 from usercast_master.transfer import importing, leases
 
@@ -37,7 +38,7 @@ def work_on_imports() -> None:
         while not _stopping.is_set() and (found := leases.claim()):
             importing.run(found, stopped=_stopping.is_set)
     except Error as error:
-        log.warning("imports_unreachable", reason=" ".join(str(error).split()))
+        log.warning("imports_unreachable", reason=reason(error))
 
 
 def enqueue() -> bool:
@@ -45,7 +46,7 @@ def enqueue() -> bool:
     try:
         work_on_imports.apply_async(retry=False, expires=EXPIRES_SECONDS)
     except (OperationalError, redis.RedisError, OSError) as error:
-        log.warning("broker_unreachable", reason=str(error))
+        log.warning("broker_unreachable", reason=reason(error))
         return False
     return True
 

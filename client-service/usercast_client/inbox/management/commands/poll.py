@@ -5,7 +5,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import connection
 
+from usercast import heartbeat, metrics
+from usercast.contract import Lane
 from usercast.lifecycle import Stop
+from usercast.process import process_name
 from usercast.startup import require_database
 from usercast_client.inbox import poller
 
@@ -22,4 +25,6 @@ class Command(BaseCommand):
         connection.settings_dict["CONN_MAX_AGE"] = CONNECTION_SECONDS
         # What is loaded by now stays: no garbage collection need look at it again.
         gc.freeze()
+        heartbeat.start(process_name(), loops=[lane.value for lane in Lane])
+        metrics.serve()
         poller.run(stop, client=settings.USERCAST_CLIENT)
