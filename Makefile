@@ -71,7 +71,7 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 	djlint --configuration pyproject.toml --quiet --check $(TEMPLATES)
 	djlint --configuration pyproject.toml --quiet --lint $(TEMPLATES)
 	cfn-lint infra/aws/*.yaml
-	yamllint --strict infra .pre-commit-config.yaml
+	yamllint --strict infra compose .pre-commit-config.yaml
 	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd client-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd master-service && env $(DEPLOY_ENV) python -W ignore manage.py check --deploy --fail-level WARNING

@@ -11,6 +11,7 @@ from conftest import SOON_SECONDS, Api, query
 from embedded.deployment import Deployment
 from embedded.errors import CommandFailed
 from test_accessibility import findings, fits_in_each_look, looks
+from usercast.contract import CONTRACT_VERSION
 from usercast.testing import eventually
 
 PAGE = "/admin/clients/client/"
@@ -58,7 +59,7 @@ def test_each_client_is_in_step_and_says_how_late(
     arrives(user["id"], user)
     for client in ("billing", "support"):
         is_in_step(page, client)
-        expect(row(page, client)).to_contain_text("contract 1.1")
+        expect(row(page, client)).to_contain_text(f"contract {CONTRACT_VERSION}")
         lanes = [re.compile(rf"{lane}\s+\d+") for lane in ("live", "bulk")]
         expect(row(page, client).locator(".desk-lane")).to_have_text(lanes)
         expect(row(page, client).locator(".desk-spark")).to_be_visible()

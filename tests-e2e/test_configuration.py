@@ -49,6 +49,7 @@ def test_process_ends_with_one_clear_line(
     for name in (name for name, value in changes.items() if value is None):
         del environment[name]
     environment["PORT"] = str(free_port())
+    environment.pop("METRICS_PORT", None)
     ended = subprocess.run(
         spec.command,
         shell=True,

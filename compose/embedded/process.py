@@ -1,5 +1,6 @@
 """One program of the stack: started in a session of its own, stopped with all its children."""
 
+import json
 import os
 import pwd
 import signal
@@ -125,4 +126,20 @@ def log_tail(log: Path, *, lines: int = 15) -> str:
         text = log.read_text(errors="replace")
     except OSError:
         text = ""
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (nothing logged)"
+    last = [readable(line) for line in text.splitlines()[-lines:]]
+    return "\n".join(f"    {line}" for line in last) or "    (nothing logged)"
+
+
+def readable(line: str) -> str:
+    """A line of a log for people: what is one of ours, without what each line says again."""
+    try:
+        told = json.loads(line)
+        time, level, message = told["@timestamp"], told["log.level"], told["message"]
+    except (ValueError, KeyError, TypeError):
+        return line
+    error = told.get("error", {})
+    fields = {**told.get("usercast", {}), **told.get("labels", {})}
+    said = "".join(f" {name}={value}" for name, value in fields.items())
+    reason = f": {error['message']}" if "message" in error else ""
+    trace = f"\n{error['stack_trace']}" if "stack_trace" in error else ""
+    return f"{time} {level:<8} {message}{reason}{said}{trace}"

@@ -27,6 +27,10 @@ _FOREIGN_PREFIXES = (
     "USERCAST_",
     "GUNICORN_",
     "UVICORN_",
+    "METRICS_",
+    "LOG_",
+    "OTEL_",
+    "PROMETHEUS_",
 )
 _FOREIGN_NAMES = {
     *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "PORT", "ALLOWED_HOSTS"),
@@ -114,6 +118,8 @@ class Service:
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "HTTPS": "false",  # Nothing leaves the loopback interface.
             "USERCAST_MASTER_URL": self.master_url,
+            "PORT": str(self.port),
+            "USERCAST_RUN_DIR": str(self.state_dir / "run"),
             **aws_variables(self.aws_url),
         }
         if self.is_master:
@@ -139,7 +145,6 @@ class Service:
         return {
             **_inherited(),
             **self.variables,
-            "PORT": str(self.port),
             "STATE_DIR": str(self.state_dir),
             STACK_VARIABLE: str(stack_dir),
         }

@@ -13,6 +13,7 @@ from pathlib import Path
 from honcho.environ import parse_procfile
 
 from embedded.commands import Commands
+from embedded.observing import metrics_variables
 from embedded.parallel import side_by_side
 from embedded.private_files import write_environment, write_private
 from embedded.process import Process
@@ -139,7 +140,11 @@ class Stack(ABC):
                 f"{owner}-{kind}",
                 self._replaced_commands.get(f"{owner}-{kind}", command),
                 service.directory,
-                self.environment(owner),
+                {
+                    **self.environment(owner),
+                    "USERCAST_PROCESS": kind,
+                    **metrics_variables(kind, self.state_dir),
+                },
             )
             for owner, service in self.services.items()
             for kind, command in _commands_of(service).items()

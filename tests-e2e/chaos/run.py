@@ -1,7 +1,6 @@
 """One run: system up, load on, one fault after the other, load off, settle, judge, system down."""
 
 import json
-import re
 import signal
 import time
 from collections.abc import Iterable
@@ -181,7 +180,7 @@ class Run:
             failed=counts["failed"],
             versions=self._versions() - versions_before,
             applied={name: len(feed) for name, feed in self._watch.feeds.items()},
-            dropped={name: self._logged(name, "applied", "stale") for name in CLIENTS},
+            dropped={name: self._logged(name, "dropped", "stale") for name in CLIENTS},
             doubles={name: self._logged(name, "shaken", "doubles") for name in CLIENTS},
             ended=self._system.supervisor.ended,
             left=left,
@@ -211,8 +210,13 @@ def _ticks(login: dict[str, str]) -> bool:
 
 
 def _sum(lines: Iterable[str], event: str, field: str) -> int:
-    pattern = re.compile(rf"\bevent={event}\b.*\b{field}=(\d+)")
-    return sum(int(found[1]) for line in lines if (found := pattern.search(line)))
+    total = 0
+    for line in lines:
+        if f'"{event}"' in line and line.endswith("}\n"):
+            told = json.loads(line)
+            if told["message"] == event:
+                total += int({**told.get("labels", {}), **told.get("usercast", {})}[field])
+    return total
 
 
 def _counts(load: Process) -> dict[str, dict[str, int]]:

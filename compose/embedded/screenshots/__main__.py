@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from embedded.screenshots import accidents, dashboard, desk, person, propagation
+from embedded.screenshots import accidents, dashboard, desk, operations, person, propagation
 from embedded.screenshots.looks import chromium
 from embedded.screenshots.stage import PAGE_SECONDS, Stage
 from embedded.screenshots.system import running_system
@@ -37,6 +37,7 @@ WITH_USERS: tuple[Callable[[Stage], None], ...] = (
     desk.take_import,
     desk.take_documentation,
     dashboard.take_import,
+    operations.take_alerts,
 )
 
 

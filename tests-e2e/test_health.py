@@ -1,0 +1,108 @@
+"""Every process tells whether it is alive, and whether it is ready, whatever is away."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+
+import httpx
+import pytest
+
+from conftest import SOON_SECONDS
+from embedded.deployment import Deployment
+from embedded.errors import CommandFailed
+from embedded.ports import LOOPBACK
+from usercast.testing import eventually
+
+#: What cannot do its work without Redis: pages, relay and poller can.
+WORKERS = ("-worker", "-clock")
+HUNG = "support-poller"
+
+Asked = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def wrong(system: Deployment) -> Asked:
+    """What `manage.py healthy` says of these processes, by name; of healthy ones nothing."""
+
+    def ask(names: Iterable[str] = (), *, ready: bool = False) -> dict[str, str]:
+        found = {}
+        for name in names or system.processes:
+            service, _, process = name.rpartition("-")
+            try:
+                system.manage(service, "healthy", process, *(["--ready"] if ready else []))
+            except CommandFailed as error:
+                found[name] = str(error)
+        return found
+
+    return ask
+
+
+@pytest.fixture
+def hung(system: Deployment, everything_runs: None) -> Iterator[Callable[[], None]]:
+    """Stop one process in the middle of what it does, until the test ends."""
+    pid = system.process(HUNG).pid
+    yield lambda: os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_what_is_away_makes_unready_and_what_hangs_is_dead(
+    system: Deployment, wrong: Asked, hung: Callable[[], None]
+) -> None:
+    eventually(lambda: not wrong(ready=True), within=SOON_SECONDS, what="every process ready")
+    assert not wrong()
+    hung()
+    others = [name for name in system.processes if name != HUNG]
+    workers = [name for name in system.processes if name.endswith(WORKERS)]
+
+    system.servers.valkey.stop()
+    try:
+        eventually(
+            lambda: wrong(workers, ready=True).keys() == {*workers},
+            within=10,
+            what="workers unready without their broker",
+        )
+        assert not wrong(others)
+        assert not wrong([name for name in others if name not in workers], ready=True)
+        assert readyz(system)["checks"]["redis"] == "redis unreachable"
+    finally:
+        system.servers.valkey.start()
+    # Celery asks after its broker ever more seldom.
+    eventually(lambda: not wrong(others, ready=True), within=SOON_SECONDS, what="ready again")
+
+    system.servers.postgres.stop()
+    try:
+        eventually(
+            lambda: wrong(others, ready=True).keys() == {*others},
+            within=15,
+            what="all unready without their database",
+        )
+        assert not wrong(others)
+        assert readyz(system)["ready"] is False
+    finally:
+        system.servers.postgres.start()
+    eventually(lambda: not wrong(others, ready=True), within=SOON_SECONDS, what="ready again")
+
+    said = eventually(lambda: wrong([HUNG]), within=SOON_SECONDS, what="the hung one found")
+    assert "it hangs" in said[HUNG]
+
+
+def readyz(system: Deployment) -> dict:
+    """As an orchestrator asks for it: by an address, without a session."""
+    port = system.services["billing"].port
+    answer = httpx.get(
+        f"http://{LOOPBACK}:{port}/readyz", headers={"Host": "10.1.2.3"}, trust_env=False
+    )
+    assert answer.status_code == (200 if answer.json()["ready"] else 503)
+    return answer.json()
+
+
+def test_beat_that_died_in_its_worker_is_found(
+    system: Deployment, wrong: Asked, everything_runs: None
+) -> None:
+    eventually(lambda: not wrong(["billing-clock"], ready=True), within=SOON_SECONDS)
+    file = system.services["billing"].state_dir / "run" / "clock-beat.json"
+    os.kill(json.loads(file.read_text())["pid"], signal.SIGKILL)
+    said = eventually(lambda: wrong(["billing-clock"]), within=5)
+    assert "clock-beat" in said["billing-clock"]
+    system.stop("billing-clock")
