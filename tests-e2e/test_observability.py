@@ -405,6 +405,7 @@ def watched(system: Deployment, tmp_path: Path, tls: int) -> Iterator[Prometheus
         exporter.wait()
 
 
+@pytest.mark.timeout(400)
 def test_alert_fires_when_a_poller_stops_and_ends_when_it_is_back(
     watched: Prometheus, system: Deployment, everything_runs: None
 ) -> None:

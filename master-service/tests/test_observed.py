@@ -174,6 +174,16 @@ def test_metrics_are_for_who_has_the_token(
     assert client.get("/metrics", headers={"Authorization": "Bearer secret"}).status_code == 200
 
 
+def test_prometheus_comes_by_plain_http_and_by_address(
+    client: Client, settings: LazySettings
+) -> None:
+    settings.METRICS_TOKEN = "secret"
+    settings.SECURE_SSL_REDIRECT = True
+    settings.ALLOWED_HOSTS = ["desk.example.org"]
+    headers = {"Authorization": "Bearer secret", "Host": "10.0.0.7:8000"}
+    assert client.get("/metrics", headers=headers).status_code == 200
+
+
 def test_without_a_token_there_are_no_metrics(client: Client, settings: LazySettings) -> None:
     settings.METRICS_TOKEN = None
     for given in ("Bearer ", "Bearer None", ""):

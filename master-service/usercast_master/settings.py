@@ -69,6 +69,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "usercast.health.HealthMiddleware",
+    "usercast.metrics.MetricsMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "usercast_master.desk.policy.PolicyMiddleware",

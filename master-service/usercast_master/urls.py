@@ -2,13 +2,10 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from usercast.metrics import metrics
-
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("api/", include("usercast_master.api.urls")),
-    path("metrics", metrics),
 ]
 
 handler400 = "usercast_master.api.problems.bad_request"

@@ -22,6 +22,7 @@ from celery.signals import task_postrun, task_prerun
 from django.conf import settings
 from django.db import close_old_connections, connection
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from environs import validate
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -116,13 +117,26 @@ def serve() -> None:
         ) from error
 
 
-def metrics(request: HttpRequest) -> HttpResponse:
-    """The view of web processes; without the token it is as if it were not there."""
+class MetricsMiddleware:
+    """Answers ``/metrics`` of web processes; without the token it is as if it were not there.
+
+    Before anything else looks at the request: Prometheus comes by plain HTTP, through the private
+    network, with an address as its host.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info != "/metrics" or not _shows_token(request):
+            return self._get_response(request)
+        return HttpResponse(generate_latest(_registry()), content_type=CONTENT_TYPE_LATEST)
+
+
+def _shows_token(request: HttpRequest) -> bool:
     token = settings.METRICS_TOKEN
     given = request.headers.get("Authorization", "")
-    if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        return HttpResponse(status=404)
-    return HttpResponse(generate_latest(_registry()), content_type=CONTENT_TYPE_LATEST)
+    return bool(token) and hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
 def _registry() -> CollectorRegistry:

@@ -20,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 _TAKEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-#: Asked every few seconds by a machine; they would hide what people do.
-_QUIET = {"metrics"}
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -71,16 +69,15 @@ def _told(request: HttpRequest) -> Iterator[list[HttpResponseBase]]:
         route = _route(request)
         span.update_name(f"{request.method} {route}")
         span.set_attribute("http.response.status_code", response.status_code)
-        if route not in _QUIET:
-            tell = log.error if response.status_code >= 500 else log.info
-            tell(
-                "request",
-                method=request.method,
-                route=route,
-                status=response.status_code,
-                duration_ns=time.perf_counter_ns() - began,
-                user_id=_user_id(request),
-            )
+        tell = log.error if response.status_code >= 500 else log.info
+        tell(
+            "request",
+            method=request.method,
+            route=route,
+            status=response.status_code,
+            duration_ns=time.perf_counter_ns() - began,
+            user_id=_user_id(request),
+        )
 
 
 def _route(request: HttpRequest) -> str:
