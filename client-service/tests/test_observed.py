@@ -37,6 +37,12 @@ pytestmark = pytest.mark.django_db
 ANN, BOB = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
 
 
+@pytest.fixture(autouse=True)
+def _no_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests may have left some."""
+    monkeypatch.setattr(metrics, "DEAD_SINCE", {})
+
+
 class Pushes:
     """A broadcaster that remembers what it was given."""
 
