@@ -112,6 +112,8 @@ def apis(system: Deployment) -> Iterator[dict[str, Api]]:
                 headers={"Authorization": f"Token {login['api_token']}"},
                 timeout=20,
                 trust_env=False,
+                # The server may close an idle connection at the moment it is used again.
+                limits=httpx.Limits(max_keepalive_connections=0),
             ),
             login,
         )

@@ -88,6 +88,7 @@ def test_third_client_comes_is_live_and_goes(
             headers={"Authorization": f"Token {login['api_token']}"},
             timeout=20,
             trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
     ) as http:
         api = Api(http, login)

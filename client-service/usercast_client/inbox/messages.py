@@ -56,7 +56,7 @@ def decode(message: "MessageTypeDef") -> Received:
         log.error(
             "change_rejected",
             message_id=message["MessageId"],
-            receive_count=message.get("Attributes", {}).get("ApproximateReceiveCount"),
+            receive_count=int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
             position=position,
             reason=reason,
         )
