@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from django.conf import LazySettings
 from django.test import Client
 from django.utils import timezone
@@ -134,9 +135,29 @@ def test_refused_change_is_logged_with_its_trace_and_its_message_is_not_applied(
 def test_unreadable_message_is_logged_with_its_trace(
     handle: Callable[..., Pushes], caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = value("usercast_changes_applied_total", outcome="rejected")
     handle(message(traceparent=ANN, body="no JSON"))
     [line] = told(caplog, "change_rejected")
     assert line["trace"] == "a" * 32
+    assert value("usercast_changes_applied_total", outcome="rejected") == before + 1
+
+
+def test_applied_is_logged_though_its_message_cannot_be_deleted(
+    handle: Callable[..., Pushes],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is committed: whoever looks for the change must not look for it in the queue."""
+    caplog.set_level(logging.INFO)
+
+    def away(*_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="http://nowhere")
+
+    monkeypatch.setattr(poller, "delete", away)
+    with pytest.raises(EndpointConnectionError):
+        handle(message(made_by(ANN, upsert(username="ann"))))
+    [line] = told(caplog, "applied")
+    assert line["trace"] == ["a" * 32]
 
 
 @pytest.mark.parametrize("traceparent", ["nonsense", "é" * 400, "00-" + "0" * 52])

@@ -137,6 +137,10 @@ def test_stack_trace_ends_on_a_circle_of_causes() -> None:
     assert stack_trace(first).count("ValueError") == 1
 
 
+#: What a method of a logger is called where the level is chosen first.
+_CHOSEN = ("tell", "report")
+
+
 def _calls() -> Iterator[tuple[Path, ast.Call]]:
     """Each call of a logger in the three packages."""
     for root in ("shared/usercast", "master-service", "client-service"):
@@ -144,13 +148,14 @@ def _calls() -> Iterator[tuple[Path, ast.Call]]:
             if "/tests/" in str(path):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Attribute)
-                    and isinstance(node.func.value, ast.Name)
-                    and node.func.value.id == "log"
-                ):
+                if isinstance(node, ast.Call) and _is_logging(node.func):
                     yield path, node
+
+
+def _is_logging(called: ast.expr) -> bool:
+    if isinstance(called, ast.Attribute):
+        return isinstance(called.value, ast.Name) and called.value.id == "log"
+    return isinstance(called, ast.Name) and called.id in _CHOSEN
 
 
 def test_every_field_that_is_logged_has_a_type() -> None:
@@ -163,6 +168,12 @@ def test_every_field_that_is_logged_has_a_type() -> None:
         if keyword.arg not in (*FIELDS, "exc_info")
     }
     assert not unknown
+
+
+def test_every_field_of_our_own_is_logged_by_some_call() -> None:
+    logged = {keyword.arg for _, call in _calls() for keyword in call.keywords}
+    own = {name for name, field in FIELDS.items() if field.name.startswith("usercast.")}
+    assert own - logged == {"task"}, "that one is of Celery's lines"
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS))

@@ -78,15 +78,11 @@ FIELDS = {
     "drift": Field("usercast.drift", "long"),
     "for_seconds": Field("usercast.for_seconds", "double"),
     "import_id": Field("usercast.import_id", "long"),
-    "lag_ms": Field("usercast.lag_ms", "long"),
     "lane": Field("usercast.lane", "keyword"),
     "marked": Field("usercast.marked", "long"),
     "message_id": Field("usercast.message_id", "keyword"),
-    "messages": Field("usercast.messages", "long"),
     "position": Field("usercast.position", "long"),
-    "priority": Field("usercast.priority", "keyword"),
     "receive_count": Field("usercast.receive_count", "long"),
-    "refused": Field("usercast.refused", "long"),
     "sockets": Field("usercast.sockets", "long"),
     "stale": Field("usercast.stale", "long"),
     "task": Field("usercast.task", "keyword"),
@@ -108,7 +104,7 @@ def logging_config(env: Environment, service: str) -> dict[str, Any]:
 
     ``LOG_LEVEL``; ``LOG_FORMAT`` (``console`` or ``ecs``; by default the first in a terminal);
     ``LOG_FILE``, into which every process that is given it writes ECS as well, with
-    ``LOG_FILE_BYTES`` (10 MB or more, 100 MB) a file and ``LOG_FILE_COUNT`` (5) old ones kept.
+    ``LOG_FILE_BYTES`` (100 MB; 10 kB or more) a file and ``LOG_FILE_COUNT`` (5) old ones kept.
 
     Raises:
         environs.EnvError, ConfigurationError: a setting is wrong.
@@ -152,6 +148,8 @@ def logging_config(env: Environment, service: str) -> dict[str, Any]:
             "django": {"level": "INFO", "propagate": True, "handlers": []},
             # usercast.middleware tells of every request, with its route in place of its path.
             "django.request": {"level": "CRITICAL"},
+            # A refused form is a line of the request log, too; this one names the path.
+            "django.security.csrf": {"level": "CRITICAL"},
             "django.server": {"level": "CRITICAL", "propagate": True, "handlers": []},
             "django.channels.server": {"level": "WARNING"},
             # The servers bring handlers of their own, for plain text, before they load this.

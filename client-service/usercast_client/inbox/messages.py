@@ -8,6 +8,7 @@ import structlog
 from usercast import aws
 from usercast.contract import Message, Probe, UserChange, decode_batch
 from usercast.errors import ContractError
+from usercast_client import metrics
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -53,6 +54,7 @@ def decode(message: "MessageTypeDef") -> Received:
     """Read a message; what does not follow the contract is logged, with its reason."""
 
     def rejected(reason: str, position: int | None = None) -> None:
+        metrics.APPLIED.labels("rejected").inc()
         log.error(
             "change_rejected",
             message_id=message["MessageId"],

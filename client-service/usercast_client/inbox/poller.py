@@ -137,10 +137,9 @@ def handle(
         give_back(queue_url, _handles(received), in_seconds=0)
         return
     bad = [item for item in received if item.has_rejected or not refused.isdisjoint(item.changes)]
-    delete(queue_url, _handles([item for item in received if item not in bad]))
-    give_back(queue_url, _handles(bad), in_seconds=REJECTED_AGAIN_SECONDS)
-    for item in received:
-        if item.changes and item not in bad:
+    good = [item for item in received if item not in bad]
+    for item in good:
+        if item.changes:  # the canary has none
             log.info(
                 "applied",
                 message_id=item.message_id,
@@ -148,6 +147,8 @@ def handle(
                 changes=len(item.changes),
                 trace=tracing.trace_ids(change.traceparent for change in item.changes),
             )
+    delete(queue_url, _handles(good))
+    give_back(queue_url, _handles(bad), in_seconds=REJECTED_AGAIN_SECONDS)
 
 
 def _apply_when_possible(
