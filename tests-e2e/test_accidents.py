@@ -3,13 +3,12 @@
 The page says so at once and is right again afterwards, without being loaded anew.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -31,6 +30,7 @@ from pages import (
     usernames,
 )
 from sockets import cookie_of
+from standstill import family, suspended
 from usercast.testing import eventually
 from wire import Wire
 
@@ -172,21 +172,6 @@ def test_connection_that_is_dead_without_knowing_is_found_out(
     is_right(page, trio, clients["billing"])
 
 
-@contextmanager
-def asleep() -> Iterator[None]:
-    """Every process of the browser stands still, as on a laptop that is shut."""
-    family = psutil.Process().children(recursive=True)
-    browser = [process for process in family if "chrom" in process.name()]
-    assert browser
-    for process in browser:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in browser:
-            process.resume()
-
-
 def service_time(client: Api) -> datetime:
     return datetime.fromisoformat(client.http.get("/api/v1/live/state/").json()["time"])
 
@@ -197,7 +182,7 @@ def test_page_is_right_after_a_laptops_sleep(
     """Of three seconds: longer than a page bears without a tick."""
     billing = clients["billing"]
     page = live(visit(search(trio)))
-    with asleep():
+    with suspended(family(os.getpid(), named="chrom")):
         new = disturb(master, trio)
         eventually(lambda: is_applied(billing, trio, new), within=SOON_SECONDS)
         wakes_at = service_time(billing) + timedelta(seconds=3)

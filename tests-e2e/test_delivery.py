@@ -3,14 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
-import psutil
 import pytest
 
 from conftest import SOON_SECONDS, Api
 from embedded.deployment import Deployment
+from standstill import family, suspended
 from usercast.testing import eventually
 
 Arrives = Callable[..., None]
@@ -157,10 +156,9 @@ def test_redis_and_sns_away_saving_goes_on_and_all_arrives_when_they_are_back(
 
 def _ports_spoken_to(pid: int) -> set[int]:
     """The ports at which a program with its children has connections open."""
-    leader = psutil.Process(pid)
     return {
         connection.raddr.port
-        for process in (leader, *leader.children(recursive=True))
+        for process in family(pid)
         for connection in process.net_connections("tcp")
         if connection.raddr
     }
@@ -255,22 +253,6 @@ def test_malformed_message_ends_in_the_dead_letters(
     assert "change_rejected" in system.log("billing-poller").read_text()
 
 
-@contextmanager
-def suspended(pid: int) -> Iterator[None]:
-    """A program with all its children; PostgreSQL's come and go at any time."""
-    leader = psutil.Process(pid)
-    found = [leader, *leader.children(recursive=True)]
-    for process in found:
-        with suppress(psutil.NoSuchProcess):
-            process.suspend()
-    try:
-        yield
-    finally:
-        for process in found:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
-
-
 @pytest.mark.parametrize("server", ["localstack", "postgres"])
 def test_poller_stops_within_ten_seconds_though_a_server_hangs(
     system: Deployment, master: Api, arrives: Arrives, everything_runs: None, server: str
@@ -278,7 +260,7 @@ def test_poller_stops_within_ten_seconds_though_a_server_hangs(
     """The server is suspended: it takes connections and answers nothing."""
     user = master.create()
     arrives(user["id"], user)
-    with suspended(getattr(system.servers, server).process.pid):
+    with suspended(family(getattr(system.servers, server).process.pid)):
         system.stop("billing-poller")
     # By itself: whoever needed force has a negative code.
     assert system.process("billing-poller").returncode in (0, os.EX_TEMPFAIL)
