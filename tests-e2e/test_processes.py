@@ -1,7 +1,6 @@
 """A client's web and clock processes: several side by side, restarted, and as in development."""
 
 import shutil
-import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -20,16 +19,7 @@ from embedded.servers import REPOSITORY
 from sockets import cookie_of, socket
 from usercast.testing import eventually
 
-NGINX = """
-daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log; worker_processes 1;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-    include {dir}/client.conf;
-}}
-"""
+NGINX = REPOSITORY / "infra" / "nginx"
 
 
 @contextmanager
@@ -52,19 +42,28 @@ def running(
 
 
 @contextmanager
-def nginx(system: Deployment, port: int, servers: list[int], directory: Path) -> Iterator[None]:
+def nginx(
+    system: Deployment, port: int, servers: list[int], directory: Path, **variables: str
+) -> Iterator[None]:
+    """Our image's nginx, but for where it listens, keeps its files and finds the web processes."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if program is None:
         pytest.fail("This test needs nginx: apt-get install nginx-light", pytrace=False)
-    template = (REPOSITORY / "infra/nginx/client.conf.template").read_text()
-    filled = string.Template(template).safe_substitute(
-        LISTEN=f"{LOOPBACK}:{port}",
-        SERVERS=" ".join(f"server {LOOPBACK}:{server};" for server in servers),
-    )
-    (directory / "client.conf").write_text(filled)
-    (directory / "nginx.conf").write_text(NGINX.format(dir=directory))
-    command = f"exec {program} -c {directory}/nginx.conf -e {directory}/error.log"
-    with running(system, "nginx", command, port=port):
+    upstream = "".join(f"server {LOOPBACK}:{server}; " for server in servers)
+    other = {
+        "listen 8080;": f"listen {LOOPBACK}:{port};",
+        "http://web:8000": "http://web",
+        "http {": f"http {{ upstream web {{ {upstream} }}",
+        "include proxy": f"include {NGINX}/proxy",
+        "/tmp/": f"{directory}/",  # noqa: S108
+        "exec nginx": f"exec {program} -c {directory}/nginx.conf -e {directory}/error.log",
+    }
+    for name in ("nginx.conf", "start"):
+        text = (NGINX / name).read_text()
+        for ours, here in other.items():
+            text = text.replace(ours, here)
+        (directory / name).write_text(text)
+    with running(system, "nginx", f"exec sh {directory}/start", port=port, **variables):
         yield
 
 

@@ -15,6 +15,8 @@ from usercast.metrics import metrics_settings
 env = Environment()
 
 SECRET_KEY = env.str("SECRET_KEY")
+#: Earlier keys: what they have signed, sessions above all, holds until they are taken away.
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 DEBUG = env.bool("DEBUG", False)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
@@ -120,7 +122,8 @@ SESSION_COOKIE_NAME = f"usercast_{USERCAST_CLIENT}_session"
 CSRF_COOKIE_NAME = f"usercast_{USERCAST_CLIENT}_csrf"
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
+#: Of the pages; what is stored, logged and sent is in UTC.
+TIME_ZONE = env.time_zone("TZ", "UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"

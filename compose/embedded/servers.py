@@ -181,7 +181,7 @@ class LocalStack(Server):
         return Process(
             [str(_localstack_python()), "-m", "localstack.runtime.main"],
             env=self._environment(
-                SERVICES="sns,sqs,iam,sts,s3,cloudformation",
+                SERVICES="sns,sqs,iam,sts,s3,cloudformation,kms,cloudwatch",
                 SKIP_SSL_CERT_DOWNLOAD="1",
                 DISABLE_EVENTS="1",
                 # Load the services now, while databases are being made, not at their first use.

@@ -1,0 +1,11 @@
+#!/bin/bash
+# A database and an owner for each service; PostgreSQL's image runs it once, at its first start.
+set -euo pipefail
+[ -S /var/run/postgresql/.s.PGSQL.5432 ] || export PGHOST=/tmp
+for name in master billing support; do
+  psql -v ON_ERROR_STOP=1 -U postgres -v name="$name" \
+    -v password="$(cat "/run/secrets/usercast/$name.password")" <<'SQL'
+CREATE ROLE :"name" LOGIN PASSWORD :'password';
+CREATE DATABASE :"name" OWNER :"name";
+SQL
+done
