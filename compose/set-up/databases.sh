@@ -6,6 +6,6 @@ for name in master billing support; do
   psql -v ON_ERROR_STOP=1 -U postgres -v name="$name" \
     -v password="$(cat "/run/secrets/usercast/$name.password")" <<'SQL'
 CREATE ROLE :"name" LOGIN PASSWORD :'password';
-CREATE DATABASE :"name" OWNER :"name";
+CREATE DATABASE :"name" OWNER :"name" ENCODING 'UTF8' TEMPLATE template0;
 SQL
 done

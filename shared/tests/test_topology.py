@@ -1,5 +1,6 @@
 """Against LocalStack: moto knows no subscription with a filter in CloudFormation."""
 
+import itertools
 import json
 import re
 import uuid
@@ -151,10 +152,13 @@ def key_of(client: str, kind: str) -> str | None:
     return found.get("Attributes", {}).get("KmsMasterKeyId")
 
 
+REGIONS = itertools.count(1)
+
+
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A region where nothing has been deployed."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", f"xx-test-{uuid.uuid4().int % 9 + 1}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", f"xx-test-{next(REGIONS)}")
     aws._forget()
     yield
     aws._forget()
