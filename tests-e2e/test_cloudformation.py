@@ -1,12 +1,10 @@
 """What the templates of infra/aws make of an account, and whether each process may do what it does.
 
 LocalStack enforces no policy. So the policies are held against the calls that the processes make,
-written down as they run (recorded/sitecustomize.py): all that is called is allowed, and nothing
-else.
+written down as they run (recorder.py): all that is called is allowed, and nothing else.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
@@ -19,12 +17,10 @@ import pytest
 
 from conftest import CLIENTS, SOON_SECONDS, Api
 from embedded.deployment import Deployment
-from embedded.process import Process
+from recorder import ACCOUNT, REGION, Recorder
 from usercast.testing import eventually
 
 INFRA = Path(__file__).parents[1] / "infra"
-ACCOUNT = "000000000000"
-REGION = "eu-west-1"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:usercast-users"
 #: Longer than the least frequent of what processes do by themselves, the counting of dead letters.
 ALL_DONE_SECONDS = 120.0
@@ -245,9 +241,7 @@ def test_no_policy_allows_all_actions_or_all_resources(
         )
 
 
-def test_key_is_used_by_way_of_the_queue_or_the_topic_only(
-    policies: Policies,
-) -> None:
+def test_key_is_used_by_way_of_the_queue_or_the_topic_only(policies: Policies) -> None:
     for (owner, name), policy in policies.items():
         crypt = [statement for statement in policy if statement.condition]
         if name in {"Registrar", "TopicKeeper", "Worker"}:
@@ -272,9 +266,7 @@ def test_client_has_no_right_to_anything_of_another(policies: Policies, name: st
     assert all(f"usercast-{name}-" in found for found in resources if ":sqs:" in found)
 
 
-def test_registrar_cannot_touch_the_topics_stack(
-    policies: Policies,
-) -> None:
+def test_registrar_cannot_touch_the_topics_stack(policies: Policies) -> None:
     stack = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/usercast"
     registrar = policies["master", "Registrar"]
     for action in ("CreateStack", "UpdateStack", "DeleteStack"):
@@ -283,65 +275,6 @@ def test_registrar_cannot_touch_the_topics_stack(
         # Nor those that give rights, whose names begin otherwise for this.
         access = stack.replace("/usercast", "/access-usercast")
         assert not allowed(registrar, f"cloudformation:{action}", f"{access}-billing/*")
-
-
-class Recorder:
-    """Runs processes and commands of the system with their calls to AWS written down."""
-
-    def __init__(self, system: Deployment, directory: Path) -> None:
-        self._system = system
-        self._directory = directory
-
-    def variables(self, policy: str, environment: dict[str, str]) -> dict[str, str]:
-        here = Path(__file__).parent / "recorded"
-        return {
-            "RECORDED_CALLS": str(self._directory / policy),
-            "PYTHONPATH": os.pathsep.join([str(here), environment["PYTHONPATH"]]),
-        }
-
-    def instead_of(self, name: str, policy: str) -> Process:
-        """Stop a process of the system; start it again, recorded."""
-        self._system.stop(name)
-        spec = self._system.processes[name]
-        process = Process(
-            spec.command,
-            env={**spec.env, **self.variables(policy, spec.env)},
-            cwd=spec.cwd,
-            log=self._directory / f"{name}.log",
-        )
-        process.start()
-        return process
-
-    def manage(self, owner: str, policy: str, *arguments: str) -> str:
-        """Run a service's command, recorded."""
-        recorded = self.variables(policy, self._system.environment(owner))
-        return self._system.manage(owner, *arguments, **recorded)
-
-    def calls(self, policy: str) -> set[tuple[str, str]]:
-        """The actions called so far, with what they were called on."""
-        path = self._directory / policy
-        lines = path.read_text().splitlines() if path.exists() else []
-        return {self._call(**json.loads(line)) for line in lines}
-
-    def _call(
-        self,
-        *,
-        service: str,
-        operation: str,
-        TopicArn: str = "",  # noqa: N803 (as AWS has it)
-        QueueUrl: str = "",  # noqa: N803
-        QueueName: str = "",  # noqa: N803
-        StackName: str = "",  # noqa: N803
-    ) -> tuple[str, str]:
-        names = {
-            "sns": TopicArn,
-            "sqs": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{QueueName or QueueUrl.rpartition('/')[2]}",
-            "cloudformation": (
-                f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{StackName}/some-id"
-            ),
-        }
-        # There is no service beyond these three, and no right to a batch.
-        return f"{service}:{operation.removesuffix('Batch')}", names[service]
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 import httpx
 import pytest
 
-from conftest import SOON_SECONDS
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, System, address
 from embedded.errors import CommandFailed
-from embedded.ports import LOOPBACK
 from usercast.testing import eventually
 
 #: What cannot do its work without Redis: pages, relay and poller can.
@@ -22,7 +20,7 @@ Asked = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
-def wrong(system: Deployment) -> Asked:
+def wrong(system: System) -> Asked:
     """What `manage.py healthy` says of these processes, by name; of healthy ones nothing."""
 
     def ask(names: Iterable[str] = (), *, ready: bool = False) -> dict[str, str]:
@@ -39,7 +37,7 @@ def wrong(system: Deployment) -> Asked:
 
 
 @pytest.fixture
-def hung(system: Deployment, everything_runs: None) -> Iterator[Callable[[], None]]:
+def hung(system: System, everything_runs: None) -> Iterator[Callable[[], None]]:
     """Stop one process in the middle of what it does, until the test ends."""
     pid = system.process(HUNG).pid
     yield lambda: os.kill(pid, signal.SIGSTOP)
@@ -47,7 +45,7 @@ def hung(system: Deployment, everything_runs: None) -> Iterator[Callable[[], Non
 
 
 def test_what_is_away_makes_unready_and_what_hangs_is_dead(
-    system: Deployment, wrong: Asked, hung: Callable[[], None]
+    system: System, wrong: Asked, hung: Callable[[], None]
 ) -> None:
     eventually(lambda: not wrong(ready=True), within=SOON_SECONDS, what="every process ready")
     assert not wrong()
@@ -87,18 +85,17 @@ def test_what_is_away_makes_unready_and_what_hangs_is_dead(
     assert "it hangs" in said[HUNG]
 
 
-def readyz(system: Deployment) -> dict:
+def readyz(system: System) -> dict:
     """As an orchestrator asks for it: by an address, without a session."""
-    port = system.services["billing"].port
-    answer = httpx.get(
-        f"http://{LOOPBACK}:{port}/readyz", headers={"Host": "10.1.2.3"}, trust_env=False
-    )
+    url = address(system, "billing-web") + "/readyz"
+    answer = httpx.get(url, headers={"Host": "10.1.2.3"}, trust_env=False)
     assert answer.status_code == (200 if answer.json()["ready"] else 503)
     return answer.json()
 
 
+@pytest.mark.embedded
 def test_beat_that_died_in_its_worker_is_found(
-    system: Deployment, wrong: Asked, everything_runs: None
+    system: System, wrong: Asked, everything_runs: None
 ) -> None:
     eventually(lambda: not wrong(["billing-clock"], ready=True), within=SOON_SECONDS)
     file = system.services["billing"].state_dir / "run" / "clock-beat.json"

@@ -11,8 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from conftest import SOON_SECONDS, Api
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System
 from embedded.ports import LOOPBACK, free_port, http_answers
 from embedded.process import Process
 from embedded.servers import REPOSITORY
@@ -24,7 +23,7 @@ NGINX = REPOSITORY / "infra" / "nginx"
 
 @contextmanager
 def running(
-    system: Deployment, name: str, command: str, *, port: int = 0, **variables: str
+    system: System, name: str, command: str, *, port: int = 0, **variables: str
 ) -> Iterator[Process]:
     """One more process of the client billing, stopped after the block."""
     spec = system.processes["billing-web"]
@@ -43,7 +42,7 @@ def running(
 
 @contextmanager
 def nginx(
-    system: Deployment, port: int, servers: list[int], directory: Path, **variables: str
+    system: System, port: int, servers: list[int], directory: Path, **variables: str
 ) -> Iterator[None]:
     """Our image's nginx, but for where it listens, keeps its files and finds the web processes."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -72,8 +71,9 @@ def sockets_of(process: Process, port: int) -> int:
     return sum(c.status == "ESTABLISHED" and c.laddr.port == port for c in connections)
 
 
+@pytest.mark.embedded
 def test_web_processes_behind_nginx_work_alike(
-    system: Deployment, master: Api, clients: dict[str, Api], tmp_path: Path
+    system: System, master: Api, clients: dict[str, Api], tmp_path: Path
 ) -> None:
     """Two of them; each has a page's socket, a change reaches both, and one may be restarted."""
     login = clients["billing"].login
@@ -106,7 +106,7 @@ def test_web_processes_behind_nginx_work_alike(
 
 
 def test_restarted_server_says_so(
-    system: Deployment, clients: dict[str, Api], everything_runs: None
+    system: System, clients: dict[str, Api], everything_runs: None
 ) -> None:
     client = clients["billing"]
     cookie = cookie_of(client.login["url"], client.login)
@@ -116,8 +116,9 @@ def test_restarted_server_says_so(
         assert open_page.closes(within=SOON_SECONDS) == 1012
 
 
+@pytest.mark.embedded
 def test_development_server_is_live_too(
-    system: Deployment, master: Api, clients: dict[str, Api]
+    system: System, master: Api, clients: dict[str, Api]
 ) -> None:
     """``manage.py runserver``, which is daphne's."""
     port = free_port()
@@ -134,8 +135,9 @@ def test_development_server_is_live_too(
         assert "daphne" in system.log("billing-runserver").read_text().lower()
 
 
+@pytest.mark.embedded
 def test_two_clocks_never_tick_twice(
-    system: Deployment, clients: dict[str, Api], tmp_path: Path
+    system: System, clients: dict[str, Api], tmp_path: Path
 ) -> None:
     client = clients["billing"]
     cookie = cookie_of(client.login["url"], client.login)
@@ -157,7 +159,7 @@ def test_two_clocks_never_tick_twice(
 
 
 def test_tick_waits_behind_no_work(
-    system: Deployment, clients: dict[str, Api], everything_runs: None
+    system: System, clients: dict[str, Api], everything_runs: None
 ) -> None:
     """The worker is stopped and its queue full of work; the clock goes on."""
     client = clients["billing"]

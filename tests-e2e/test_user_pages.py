@@ -9,8 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from conftest import SOON_SECONDS, Api, Member, query, sign_in
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, Member, System, query, sign_in
 from pages import field, fresh, live, row, stays
 from usercast.testing import eventually
 
@@ -234,7 +233,7 @@ SEES: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture(scope="module")
 def people(
-    system: Deployment, master: Api, clients: dict[str, Api], new_member: NewMember, staff: Any
+    system: System, master: Api, clients: dict[str, Api], new_member: NewMember, staff: Any
 ) -> Iterator[dict[str, str]]:
     """Everybody's session, as a Cookie header, and under "other" the id of one they may look up."""
     inactive, local = new_member(), new_member()

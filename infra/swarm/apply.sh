@@ -117,7 +117,8 @@ bring() { # directory
     set -a
     # shellcheck disable=SC1091
     . ./env
-    docker stack deploy --with-registry-auth --prune "${files[@]}" "$STACK" >/dev/null
+    # What it says when all is well is about registries; when not, it is the reason.
+    said=$(docker stack deploy --with-registry-auth --prune "${files[@]}" "$STACK" 2>&1) || { say "$said"; exit 1; }
   ) || return 1
   local deadline=$((SECONDS + wait_seconds)) waiting
   while true; do

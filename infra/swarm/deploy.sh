@@ -5,15 +5,17 @@
 #   deploy.sh master
 #   deploy.sh client <name>
 #
-# Settings are in deploy.env, master.env and <name>.env beside this file (see the *.example). Safe to
-# repeat: what is there already is neither built nor pushed nor started again.
+# Settings are in deploy.env, master.env and <name>.env (see the *.example), beside this file or in the
+# directory SETTINGS. Safe to repeat: what is there already is neither built nor pushed nor started
+# again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+settings=${SETTINGS:-$here}
 # shellcheck source=infra/swarm/names.sh
 . "$here/names.sh"
 
-usage() { sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 64; }
+usage() { sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 64; }
 
 main() {
   local kind=${1:-} stack
@@ -34,7 +36,7 @@ main() {
 
 read_settings() { # kind stack
   local file name
-  for file in "$here/deploy.env" "$here/$2.env"; do
+  for file in "$settings/deploy.env" "$settings/$2.env"; do
     [ -f "$file" ] || stop "there is no $file: copy it from its .example and fill it in"
     # shellcheck disable=SC1090
     . "$file"
@@ -42,10 +44,10 @@ read_settings() { # kind stack
   local needed="AWS_REGION USERCAST_TOPIC_ARN USERCAST_MASTER_URL TRUSTED_HOP ALLOWED_HOSTS PORT"
   [ "$1" = master ] || needed+=" ALLOWED_ORIGINS"
   for name in $needed; do
-    [ -n "${!name:-}" ] || stop "$name is not set: see $here/deploy.env and $here/$2.env"
+    [ -n "${!name:-}" ] || stop "$name is not set: see $settings/deploy.env and $settings/$2.env"
   done
   for name in REGISTRY SSH_HOST; do
-    [ -n "${!name+set}" ] || stop "$name is not set (it may be empty): see $here/deploy.env"
+    [ -n "${!name+set}" ] || stop "$name is not set (it may be empty): see $settings/deploy.env"
   done
 }
 
@@ -75,7 +77,6 @@ push() { # kind
 }
 
 hand_over() { # stack
-  local wanted
   wanted=$(mktemp)
   trap 'rm -f "$wanted"' EXIT
   local name

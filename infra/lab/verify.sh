@@ -1,0 +1,262 @@
+#!/usr/bin/env bash
+# Builds and runs what infra/ and compose/ hold, as far as one machine with Docker can: every step is
+# looked at from outside, and the first that is not as it must be ends it.
+#
+#   make lab                        all of it: 10 minutes on two cores
+#   make lab PARTS="images swarm"   of images, compose and swarm
+#
+# Takes the ports 8080 and 8081, and those of compose.yaml; leaves images and nothing else behind.
+# Needs a Docker that is in no swarm. DOCKER_BUILD_OPTIONS go to `docker build`.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+lab=infra/lab
+
+part() { printf '\n== %s\n' "$*"; }
+ok() { printf '  ok  %-64s %4d s\n' "$*" "$SECONDS"; }
+stop() { printf '  NOT AS IT MUST BE: %s\n' "$*" >&2; exit 1; }
+silent() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; stop "$*"; }; }
+
+work=$(mktemp -d)
+cleaners=()
+clean() {
+  local cleaner
+  for cleaner in "${cleaners[@]}"; do "$cleaner" >/dev/null 2>&1 || true; done
+  rm -rf "$work"
+}
+trap clean EXIT
+
+# Images
+
+images() {
+  part "images"
+  infra/images/build | sed 's/^/      /'
+  local image kind made
+  for kind in master client; do
+    image=usercast-$kind
+    [ "$(inside "$image" id -u)" = 10001 ] || stop "$image is root"
+    inside "$image" sh -c 'touch /tmp/file && ! touch /app/file 2>/dev/null' || stop "$image: not only /tmp can be written"
+    for made in gcc cc make git hatchling uv; do
+      ! inside "$image" sh -c "command -v $made" >/dev/null || stop "$image has $made"
+    done
+    [ -z "$(inside "$image" find /app /opt/venv -name tests -o -path '*usercast*' -name 'test*')" ] \
+      || stop "$image has tests"
+    ! docker history --no-trunc "$image" | grep -qiE 'password|secret_key=[^b]' || stop "$image: a secret in its history"
+    [ "$(inside "$image" sh -c 'TZ=Asia/Tokyo date +%Z')" = JST ] || stop "$image knows no time zones"
+    ! docker run --rm "$image" nonsense 2>"$work/out" || stop "$image runs nonsense"
+    grep -q "usercast: 'nonsense' cannot be run here" "$work/out" || stop "$image: no clear word about nonsense"
+    ok "$image: uid 10001, read-only, no tools, no tests"
+    [ "$(docker run --rm --entrypoint id "$image-nginx" -u)" = 101 ] || stop "$image-nginx is root"
+    ok "$image-nginx: uid 101"
+  done
+}
+
+inside() { # image command…
+  local image=$1 program=$2
+  shift 2
+  docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --network none --entrypoint "$program" "$image" "$@"
+}
+
+# Compose
+
+compose() {
+  part "compose"
+  cleaners+=(compose_down)
+  composed down --volumes >/dev/null 2>&1 || true
+  silent composed up --detach --wait --quiet-pull
+  ok "up, everything healthy"
+  local name
+  for name in $(composed ps --services --status running); do
+    case $name in postgres | valkey | localstack) continue ;; esac
+    ! composed exec -T "$name" touch /file 2>/dev/null || stop "$name: its root can be written"
+    [ "$(composed exec -T "$name" id -u)" != 0 ] || stop "$name is root"
+  done
+  ok "no process of ours is root, no root can be written"
+  composed run --rm logins >"$work/logins"
+  python "$lab/browser.py" http://localhost:8000 http://localhost:8001 "$work/logins" | sed 's/^/      /'
+  ok "a change reaches a browser through nginx"
+  for name in master-web master-worker master-beat billing-web billing-poller billing-clock; do
+    local before=$SECONDS
+    composed stop --timeout 30 "$name" >/dev/null 2>&1
+    [ $((SECONDS - before)) -lt 15 ] || stop "$name took more than 15 s to stop"
+    [ "$(docker inspect --format '{{.State.ExitCode}}' "usercast-lab-$name-1")" != 137 ] || stop "$name had to be killed"
+  done
+  ok "processes end on SIGTERM"
+}
+
+composed() { docker compose --project-name usercast-lab --file compose/compose.yaml "$@"; }
+compose_down() { composed --profile debug down --volumes --timeout 5; }
+
+# Swarm
+
+swarm() {
+  part "swarm"
+  docker info --format '{{.Swarm.LocalNodeState}}' | grep -q inactive || stop "this Docker is in a swarm: not here"
+  cleaners+=(swarm_down)
+  silent docker swarm init --advertise-addr 127.0.0.1
+  silent docker network create --driver overlay --attachable usercast
+  docker run --detach --name usercast-lab-postgres --network usercast --env POSTGRES_PASSWORD=lab postgres:17 >/dev/null
+  docker run --detach --name usercast-lab-localstack --network usercast \
+    --env SERVICES=sns,sqs,iam,sts,s3,cloudformation,kms localstack/localstack:4.14.0 >/dev/null
+  settings
+  until docker exec usercast-lab-postgres pg_isready -h 127.0.0.1 -U postgres >/dev/null 2>&1; do sleep 1; done
+  local name
+  for name in master billing; do
+    docker exec usercast-lab-postgres psql -h 127.0.0.1 "postgres://postgres:lab@127.0.0.1/postgres" -qc \
+      "CREATE DATABASE $name ENCODING 'UTF8' TEMPLATE template0"
+  done
+
+  # As docs/deployment.md has it.
+  until silent_topic; do sleep 1; done
+  database master
+  silent "$swarm/secret.sh" first master
+  silent deploy master
+  ok "master: $(tail -1 "$work/out" | sed 's/^usercast: //')"
+  database billing
+  in_task master_worker /app/run manage clients add billing 2>/dev/null \
+    | sed -n 's/^USERCAST_MASTER_TOKEN=//p' | tr -d '\n' | silent "$swarm/secret.sh" new billing master-token
+  silent "$swarm/secret.sh" first billing
+  silent deploy client billing
+  ok "client: $(tail -1 "$work/out" | sed 's/^usercast: //')"
+
+  TOKEN_MASTER=$(operator master_worker admin)
+  TOKEN_CLIENT=$(operator billing_worker staff)
+  export TOKEN_MASTER TOKEN_CLIENT
+  traffic --seconds 5
+  ok "changes flow: $(cat "$work/traffic")"
+
+  local tasks
+  tasks=$(running_tasks)
+  silent deploy master
+  silent deploy client billing
+  [ "$(running_tasks)" = "$tasks" ] || stop "a second deployment of the same started something anew"
+  ok "the same again changes nothing"
+
+  for name in $(docker ps --quiet --filter label=com.docker.stack.namespace); do
+    case $(docker inspect --format '{{.Config.Image}}' "$name") in valkey*) continue ;; esac
+    [ "$(docker exec "$name" id -u)" != 0 ] || stop "a task is root"
+    ! docker exec "$name" touch /file 2>/dev/null || stop "a task's root can be written"
+  done
+  ok "no task of ours is root, no root can be written"
+
+  secrets
+  upgrade
+  broken
+}
+
+swarm=infra/swarm
+export SETTINGS=$work/settings ALLOW_DIRTY=1
+
+settings() {
+  mkdir -p "$SETTINGS"
+  printf '%s\n' AWS_REGION=eu-west-1 REGISTRY= SSH_HOST= HTTPS=false TRUSTED_HOP=127.0.0.1 \
+    USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users \
+    USERCAST_MASTER_URL=http://master:8000 >"$SETTINGS/deploy.env"
+  printf '%s\n' ALLOWED_HOSTS=localhost,master PORT=8080 >"$SETTINGS/master.env"
+  printf '%s\n' ALLOWED_HOSTS=localhost ALLOWED_ORIGINS=http://localhost:8081 PORT=8081 >"$SETTINGS/billing.env"
+}
+
+silent_topic() {
+  docker run --rm --network usercast --env-file <(
+    printf '%s\n' AWS_ENDPOINT_URL=http://usercast-lab-localstack:4566 AWS_ACCESS_KEY_ID=test \
+      AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=eu-west-1 SECRET_KEY=x \
+      DATABASE_URL=postgres://x@127.0.0.1/x REDIS_URL=redis://127.0.0.1/0 \
+      USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users
+  ) usercast-master manage deploy_topic >"$work/out" 2>&1
+}
+
+database() { # stack
+  printf 'postgres://postgres:lab@usercast-lab-postgres:5432/%s' "$1" | silent "$swarm/secret.sh" new "$1" database-url
+}
+
+deploy() { EXTRA_STACK_FILE=$PWD/$lab/$1.yaml "$swarm/deploy.sh" "$@"; }
+apply() { EXTRA_STACK_FILE=$PWD/$lab/client.yaml WAIT_SECONDS=180 "$swarm/apply.sh" billing "$@"; }
+
+task() { docker ps --quiet --filter "label=com.docker.swarm.service.name=$1" | head -1; }
+in_task() { # service command…
+  local service=$1
+  shift
+  docker exec "$(task "$service")" "$@"
+}
+running_tasks() { docker ps --no-trunc --quiet --filter label=com.docker.stack.namespace | sort; }
+fingerprint() { in_task "$1_web" /app/run manage configuration | awk -v name="$2" '$1 == name { print $2, $3 }'; }
+
+operator() { # service name: its token
+  docker exec --env OPERATOR_PASSWORD=the-password-of-the-lab "$(task "$1")" /app/run manage operator "$2" \
+    | sed -n 's/.*"api_token": "\([^"]*\)".*/\1/p'
+}
+
+traffic() { # option…: changes flow, and pages are asked for; what it says is in $work/traffic
+  python "$lab/traffic.py" http://localhost:8080 http://localhost:8081 "$@" >"$work/traffic" || { cat "$work/traffic" >&2; stop "traffic"; }
+}
+
+secrets() {
+  local before after
+  before=$(fingerprint master EC2_SUPERSECRET)
+  [ "${before#* }" = /run/secrets/ec2.supersecret ] || stop "ec2.supersecret: $before"
+  ok "ec2.supersecret is read from its file (fingerprint ${before% *})"
+  openssl rand -hex 16 | EXTRA_STACK_FILE=$PWD/$lab/master.yaml silent "$swarm/secret.sh" rotate master ec2.supersecret
+  after=$(fingerprint master EC2_SUPERSECRET)
+  [ "$after" != "$before" ] || stop "ec2.supersecret is as before"
+  [ "$(docker secret ls --format '{{.Name}}' | grep -c '^master-ec2.supersecret-')" = 1 ] || stop "the old ec2.supersecret is still there"
+  ok "it is rotated (fingerprint ${after% *}), the old one is gone"
+  local cookie
+  cookie=$(python "$lab/session.py" http://localhost:8081 sign-in staff the-password-of-the-lab)
+  openssl rand -hex 32 | EXTRA_STACK_FILE=$PWD/$lab/client.yaml silent "$swarm/secret.sh" rotate billing secret-key
+  python "$lab/session.py" http://localhost:8081 look "$cookie" || stop "a session ended with the rotation of secret-key"
+  ok "billing's secret-key is rotated, and sessions go on"
+}
+
+# The image of the client as TAG, with what comes on standard input on top.
+variant() { # tag
+  { echo "FROM usercast-client:latest"; echo "USER root"; cat; echo "USER 10001:10001"; } | docker build --quiet --tag "usercast-client:$1" - >/dev/null
+  docker tag usercast-client-nginx:latest "usercast-client-nginx:$1"
+  sed "s/^TAG=.*/TAG=$1/" "$swarm/state/billing/good/env" >"$work/wanted"
+}
+
+upgrade() {
+  variant lab-next <<<'LABEL lab=next'
+  traffic --until "$work/stop" &
+  local running=$!
+  silent apply "$work/wanted"
+  touch "$work/stop"
+  wait "$running" || stop "traffic: $(cat "$work/traffic")"
+  in_state lab-next
+  ok "billing is upgraded while changes flow: $(cat "$work/traffic")"
+}
+
+broken() {
+  variant lab-cannot-migrate <<<'RUN printf "#!/bin/sh\necho no such thing >&2; exit 1\n" >/app/run'
+  ! apply "$work/wanted" >"$work/out" 2>&1 || stop "a release that cannot migrate was deployed"
+  grep -q "nothing was changed" "$work/out" || stop "no clear word: $(cat "$work/out")"
+  in_state lab-next
+  ok "a release that cannot migrate changes nothing"
+
+  variant lab-broken <<<'RUN sed -i "s/^web: .*/web: false/" /app/Procfile'
+  ! apply "$work/wanted" >"$work/out" 2>&1 || stop "a release whose web ends at once was deployed"
+  grep -q "it is at lab-next again" "$work/out" || stop "no clear word: $(cat "$work/out")"
+  in_state lab-next
+  traffic --seconds 5
+  ok "a release whose web ends at once is rolled back; changes flow: $(cat "$work/traffic")"
+}
+
+in_state() { # tag: all services of billing have it
+  local image
+  for image in $(docker service ls --filter label=com.docker.stack.namespace=billing --format '{{.Image}}' | grep usercast); do
+    [ "${image#*:}" = "$1" ] || stop "billing has $image, not $1"
+  done
+}
+
+swarm_down() {
+  docker stack rm billing master
+  sleep 5
+  docker rm --force usercast-lab-postgres usercast-lab-localstack
+  docker swarm leave --force
+  rm -rf "$swarm/state"
+}
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(images compose swarm)
+for each in "${parts[@]}"; do
+  case $each in images | compose | swarm) "$each" ;; *) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;; esac
+done
+part "all as it must be, in $SECONDS s"
