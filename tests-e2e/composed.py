@@ -75,7 +75,7 @@ class Container:
 
     def stop(self) -> None:
         """In good order, by force after 10 seconds."""
-        docker("stop", "--time", "10", self.name)
+        docker("stop", "-t", "10", self.name)
 
     def kill(self) -> None:
         """At once, as a crash would; Docker does not start it again by itself then."""
@@ -249,10 +249,12 @@ class Composed(Stack):
         return f"http://{self.process(name).address}:{8000 if name.endswith('-web') else 9464}"
 
     def close(self) -> None:
-        if "KEEP_LOGS" in os.environ:
-            for name in self.processes:
-                self.log(name)
-        self._remove()
+        try:
+            if "KEEP_LOGS" in os.environ:
+                for name in self.processes:
+                    self.log(name)
+        finally:
+            self._remove()
 
     def _remove(self) -> None:
         self._compose("down", "--volumes", "--remove-orphans", "--timeout", "2")

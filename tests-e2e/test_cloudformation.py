@@ -20,8 +20,10 @@ from embedded.deployment import Deployment
 from recorder import ACCOUNT, REGION, Recorder
 from usercast.testing import eventually
 
+pytestmark = pytest.mark.embedded
 INFRA = Path(__file__).parents[1] / "infra"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:usercast-users"
+ISSUER = "oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF"
 #: Longer than the least frequent of what processes do by themselves, the counting of dead letters.
 ALL_DONE_SECONDS = 120.0
 
@@ -60,7 +62,7 @@ def deployed(aws: Aws) -> Iterator[Outputs]:
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
             ],
-            Capabilities=["CAPABILITY_IAM"],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         undo.callback(cloudformation.delete_stack, StackName=stack)
         cloudformation.get_waiter("stack_create_complete").wait(
@@ -70,10 +72,18 @@ def deployed(aws: Aws) -> Iterator[Outputs]:
     with ExitStack() as undo:
         topic = outputs("usercast-users")
         deploy("access-usercast", "access.yaml", **topic)
+        deploy("cluster-access-usercast", "cluster-access.yaml")
         deploy("alarms-usercast", "alarms.yaml")
         for name in CLIENTS:
             key = {"Client": name, "KeyArn": topic["KeyArn"]}
             deploy(f"access-usercast-{name}", "client-access.yaml", **key)
+        deploy(
+            "irsa-usercast-billing-poller",
+            "irsa.yaml",
+            Account="billing-poller",
+            Issuer=ISSUER,
+            Policies=outputs("access-usercast-billing")["Poller"],
+        )
         deploy(
             "alarms-usercast-billing",
             "client-alarms.yaml",
@@ -264,6 +274,19 @@ def test_client_has_no_right_to_anything_of_another(policies: Policies, name: st
     resources = [resource for policy in of_it for each in policy for resource in each.resources]
     assert not [found for found in resources if other in found or ":sns:" in found]
     assert all(f"usercast-{name}-" in found for found in resources if ":sqs:" in found)
+
+
+def test_role_of_a_service_account_may_what_its_process_may(aws: Aws, deployed: Outputs) -> None:
+    name = "usercast-billing-poller"
+    (given,) = aws("iam").list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    assert given["PolicyArn"] == deployed["access-usercast-billing"]["Poller"]
+    role = aws("iam").get_role(RoleName=name)["Role"]
+    (trust,) = json.loads(role["AssumeRolePolicyDocument"])["Statement"]
+    assert trust["Principal"] == {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{ISSUER}"}
+    assert trust["Condition"]["StringEquals"] == {
+        f"{ISSUER}:aud": "sts.amazonaws.com",
+        f"{ISSUER}:sub": "system:serviceaccount:usercast:billing-poller",
+    }
 
 
 def test_registrar_cannot_touch_the_topics_stack(policies: Policies) -> None:

@@ -1,14 +1,19 @@
-"""The templates of infra that LocalStack does not know, as text: registry, host, site, data."""
+"""The templates of infra as text: what LocalStack does not know, and the roles of a cluster."""
 
 import json
 import os
 import re
 import subprocess
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from test_k8s import of, overlay
+
+pytestmark = pytest.mark.static
 INFRA = Path(__file__).parents[1] / "infra"
 
 
@@ -103,6 +108,57 @@ def test_database_outlives_host_and_stack() -> None:
     assert properties["DeletionProtection"]
     assert not properties["PubliclyAccessible"]
     assert "MasterUserPassword" not in properties
+
+
+# A cluster's roles.
+
+
+def test_each_service_account_names_the_role_that_trusts_it() -> None:
+    role = resources("aws/irsa.yaml")["Role"]["Properties"]
+    (trust,) = json.loads(role["AssumeRolePolicyDocument"]["Sub"])["Statement"]
+    assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert trust["Condition"] == {
+        "StringEquals": {
+            "${Issuer}:aud": "sts.amazonaws.com",
+            "${Issuer}:sub": "system:serviceaccount:${Namespace}:${Account}",
+        }
+    }
+    template = yaml.load((INFRA / "aws" / "irsa.yaml").read_text(), Template)
+    namespace = template["Parameters"]["Namespace"]["Default"]
+    named = 0
+    for name, account in of(overlay("production"), "ServiceAccount").items():
+        arn = account["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn")
+        if arn:
+            named += 1
+            assert account["metadata"]["namespace"] == namespace
+            assert arn.rpartition("/")[2] == role["RoleName"]["Sub"].replace("${Account}", name)
+    assert named >= 5
+
+
+def test_clusters_operators_may_look_at_what_they_are_asked_to() -> None:
+    found = resources("aws/cluster-access.yaml")
+
+    def statement(policy: str) -> dict[str, Any]:
+        (only,) = found[policy]["Properties"]["PolicyDocument"]["Statement"]
+        return only
+
+    count, read = statement("Keda"), statement("ExternalSecrets")
+    assert count["Action"] == "sqs:GetQueueAttributes"
+    assert read["Action"] == "secretsmanager:GetSecretValue"
+    allowed = {each["Sub"].rpartition(":")[2] for each in count["Resource"]}
+    asked = {
+        trigger["metadata"]["queueURL"].rpartition("/")[2]
+        for scaled in of(overlay("production"), "ScaledObject").values()
+        for trigger in scaled["spec"]["triggers"]
+        if trigger["type"] == "aws-sqs-queue"
+    }
+    assert {right for right in allowed if any(fnmatchcase(one, right) for one in asked)} == allowed
+    assert all(any(fnmatchcase(one, right) for right in allowed) for one in asked)
+    secrets = (INFRA / "k8s/components/external-secrets/secrets.yaml").read_text()
+    keys = re.findall(r"extract: {key: (.+)}", secrets)
+    assert keys
+    for key in keys:
+        assert fnmatchcase(f"secret:{key}", f"secret:{read['Resource']['Sub'].rpartition(':')[2]}")
 
 
 STAND_IN = """#!/bin/bash

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from test_observability_deploy import run
 
+pytestmark = pytest.mark.static
 Resource = dict[str, Any]
 Resources = list[Resource]
 
@@ -346,6 +347,24 @@ def test_keda_looks_at_what_there_is(resources: Resources) -> None:
         if one["metadata"]["name"].endswith("-worker")
     ]
     assert len(indexes) == len(set(indexes)) == len(PROCESSES)
+
+
+def test_keda_gets_to_the_prometheus_that_it_asks(resources: Resources) -> None:
+    [outbox] = of(resources, "ScaledObject")["master-worker"]["spec"]["triggers"]
+    address = outbox["metadata"]["serverAddress"]
+    found = re.fullmatch(r"http://(.+)\.(.+)\.svc:(\d+)", address)
+    assert found is not None
+    name, namespace, port = found.groups()
+    there = [
+        one
+        for one in render(KUBERNETES / "observability")
+        if one["metadata"].get("namespace") == namespace
+    ]
+    assert {"port": int(port)}.items() <= of(there, "Service")[name]["spec"]["ports"][0].items()
+    rules = policies(there, "ingress", {NAME: name})
+    keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+    [rule] = [one for one in rules if one.get("from") == [keda]]
+    assert rule["ports"] == [{"port": int(port)}]
 
 
 # Rights.

@@ -18,6 +18,7 @@ import yaml
 
 from observability import DIRECTORY, ELASTICSEARCH, PROMETHEUS
 
+pytestmark = pytest.mark.static
 ROOT = DIRECTORY.parents[1]
 COMPOSE = ROOT / "compose" / "observability.yaml"
 SWARM = ROOT / "infra" / "swarm" / "observability.yaml"

@@ -1,11 +1,16 @@
 """A client's web and clock processes: several side by side, restarted, and as in development."""
 
+import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from getpass import getuser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -50,11 +55,13 @@ def nginx(
         pytest.fail("This test needs nginx: apt-get install nginx-light", pytrace=False)
     upstream = "".join(f"server {LOOPBACK}:{server}; " for server in servers)
     other = {
+        # In the image it is nobody's servant; here it must read what only this user may.
+        "worker_processes 2;": f"user {getuser()}; worker_processes 1;",
         "listen 8080;": f"listen {LOOPBACK}:{port};",
         "http://web:8000": "http://web",
         "http {": f"http {{ upstream web {{ {upstream} }}",
         "include proxy": f"include {NGINX}/proxy",
-        "/tmp/": f"{directory}/",  # noqa: S108
+        "/tmp/": f"{directory}/",
         "exec nginx": f"exec {program} -c {directory}/nginx.conf -e {directory}/error.log",
     }
     for name in ("nginx.conf", "start"):
@@ -103,6 +110,95 @@ def test_web_processes_behind_nginx_work_alike(
             with socket(url, cookie) as again:
                 master.delete(user["id"])
                 again.until("changes", cursor=frame["cursor"] + 1)
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Answers with what it was asked, headers and all."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.dumps(dict(self.headers)).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def mirror() -> Iterator[int]:
+    """The port of a server in a web process's place."""
+    server = ThreadingHTTPServer((LOOPBACK, 0), Mirror)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+FORGED = {
+    "X-Forwarded-For": "203.0.113.7",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "for=203.0.113.9",
+}
+
+
+@pytest.mark.parametrize(
+    ("hop", "address", "scheme"),
+    [
+        ("", LOOPBACK, "http"),
+        ("198.51.100.0/24", LOOPBACK, "http"),
+        (f"198.51.100.0/24 {LOOPBACK}", "203.0.113.7", "https"),
+    ],
+    ids=["none", "another", "this one"],
+)
+def test_nginx_believes_its_trusted_hop_alone(
+    system: System, mirror: int, tmp_path: Path, hop: str, address: str, scheme: str
+) -> None:
+    """The service sees one address and one scheme, whatever else the caller has written."""
+    front = free_port()
+    with nginx(system, front, [mirror], tmp_path, TRUSTED_HOP=hop):
+        seen = httpx.get(f"http://{LOOPBACK}:{front}/", headers=FORGED).json()
+    assert (seen["X-Forwarded-For"], seen["X-Forwarded-Proto"]) == (address, scheme)
+    assert "Forwarded" not in seen
+    assert seen["Host"] == f"{LOOPBACK}:{front}"
+
+
+def test_nginx_keeps_to_itself_what_is_not_for_the_outside(
+    system: System, mirror: int, tmp_path: Path
+) -> None:
+    front = free_port()
+    with nginx(system, front, [mirror], tmp_path), httpx.Client() as http:
+        url = f"http://{LOOPBACK}:{front}"
+        for path in ("/metrics", "/readyz"):
+            assert http.get(url + path).status_code == 404, path
+        assert http.get(f"{url}/livez").status_code == 200
+        # The largest import, and no more.
+        assert http.post(f"{url}/", content=b"x" * 50 * 1024**2).status_code == 200
+        assert http.post(f"{url}/", content=b"x" * 52 * 1024**2).status_code == 413
+        assert "nginx/" not in http.get(f"{url}/").headers["Server"]
+
+
+def test_nginx_asks_another_process_when_one_is_gone(
+    system: System, mirror: int, tmp_path: Path
+) -> None:
+    front, gone = free_port(), free_port()
+    with nginx(system, front, [gone, mirror], tmp_path), httpx.Client() as http:
+        for _ in range(10):
+            assert http.post(f"http://{LOOPBACK}:{front}/", content=b"x").status_code == 200
 
 
 def test_restarted_server_says_so(

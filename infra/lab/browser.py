@@ -23,13 +23,13 @@ def logins(path: Path) -> dict[str, dict[str, str]]:
 
 def create(url: str, token: str, username: str) -> None:
     """A user on the master."""
-    request = Request(  # noqa: S310
+    request = Request(
         f"{url}/api/v1/users/",
         method="POST",
         headers={"Authorization": f"Token {token}", "Content-Type": "application/json"},
         data=json.dumps({"username": username}).encode(),
     )
-    urlopen(request, timeout=10).close()  # noqa: S310
+    urlopen(request, timeout=10).close()
 
 
 def main(master: str, client: str, path: Path) -> None:

@@ -20,7 +20,7 @@ def sign_in(url: str, name: str, password: str) -> str:
 
 def is_signed_in(url: str, cookie: str) -> bool:
     """Whether the start page is shown, rather than the sign-in."""
-    request = Request(f"{url}/", headers={"Cookie": cookie})  # noqa: S310
+    request = Request(f"{url}/", headers={"Cookie": cookie})
     answer = build_opener().open(request, timeout=10)
     return "/login/" not in str(answer.geturl())
 

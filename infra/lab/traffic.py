@@ -24,13 +24,13 @@ PAUSE_SECONDS = 0.05
 
 def call(url: str, token: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:
     """A JSON answer of a REST API."""
-    request = Request(  # noqa: S310
+    request = Request(
         url,
         method=method,
         headers={"Authorization": f"Token {token}", "Content-Type": "application/json"},
         data=None if body is None else json.dumps(body).encode(),
     )
-    with urlopen(request, timeout=10) as answer:  # noqa: S310
+    with urlopen(request, timeout=10) as answer:
         return json.load(answer)
 
 
@@ -46,7 +46,7 @@ class Looks(threading.Thread):
         while not self.ended.wait(0.1):
             self.all += 1
             try:
-                urlopen(self.url, timeout=10).close()  # noqa: S310
+                urlopen(self.url, timeout=10).close()
             except (HTTPError, URLError, OSError):
                 self.failed += 1
 

@@ -2,8 +2,12 @@
 # Builds and runs what infra/ and compose/ hold, as far as one machine with Docker can: every step is
 # looked at from outside, and the first that is not as it must be ends it.
 #
-#   make lab                        all of it: 10 minutes on two cores
-#   make lab PARTS="images swarm"   of images, compose and swarm
+#   make lab                        all of it: 15 minutes on two cores
+#   make lab PARTS="images swarm"   of images, compose, swarm and remote
+#
+# `remote` has a registry and an sshd on loopback in place of ECR and the EC2 host; it is left out where
+# docker-registry, htpasswd or sshd are not installed (Debian: docker-registry, apache2-utils,
+# openssh-server).
 #
 # Takes the ports 8080 and 8081, and those of compose.yaml; leaves images and nothing else behind.
 # Needs a Docker that is in no swarm. DOCKER_BUILD_OPTIONS go to `docker build`.
@@ -15,6 +19,13 @@ part() { printf '\n== %s\n' "$*"; }
 ok() { printf '  ok  %-64s %4d s\n' "$*" "$SECONDS"; }
 stop() { printf '  NOT AS IT MUST BE: %s\n' "$*" >&2; exit 1; }
 silent() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; stop "$*"; }; }
+said() { grep -qF -- "$1" "$work/out" || stop "no word of '$1': $(cat "$work/out")"; }
+refused() { # what it must say, command…
+  local words=$1
+  shift
+  ! "$@" >"$work/out" 2>&1 || stop "not refused: $*"
+  said "$words"
+}
 
 work=$(mktemp -d)
 cleaners=()
@@ -90,20 +101,10 @@ compose_down() { composed --profile debug down --volumes --timeout 5; }
 
 swarm() {
   part "swarm"
-  docker info --format '{{.Swarm.LocalNodeState}}' | grep -q inactive || stop "this Docker is in a swarm: not here"
-  cleaners+=(swarm_down)
-  silent docker swarm init --advertise-addr 127.0.0.1
-  silent docker network create --driver overlay --attachable usercast
-  docker run --detach --name usercast-lab-postgres --network usercast --env POSTGRES_PASSWORD=lab postgres:17 >/dev/null
+  swarm_up master billing
   docker run --detach --name usercast-lab-localstack --network usercast \
     --env SERVICES=sns,sqs,iam,sts,s3,cloudformation,kms localstack/localstack:4.14.0 >/dev/null
   settings
-  until docker exec usercast-lab-postgres pg_isready -h 127.0.0.1 -U postgres >/dev/null 2>&1; do sleep 1; done
-  local name
-  for name in master billing; do
-    docker exec usercast-lab-postgres psql -h 127.0.0.1 "postgres://postgres:lab@127.0.0.1/postgres" -qc \
-      "CREATE DATABASE $name ENCODING 'UTF8' TEMPLATE template0"
-  done
 
   # As docs/deployment.md has it.
   until silent_topic; do sleep 1; done
@@ -141,6 +142,21 @@ swarm() {
   secrets
   upgrade
   broken
+  swarm_down >/dev/null 2>&1
+}
+
+swarm_up() { # database…
+  docker info --format '{{.Swarm.LocalNodeState}}' | grep -q inactive || stop "this Docker is in a swarm: not here"
+  cleaners+=(swarm_down)
+  silent docker swarm init --advertise-addr 127.0.0.1
+  silent docker network create --driver overlay --attachable usercast
+  docker run --detach --name usercast-lab-postgres --network usercast --env POSTGRES_PASSWORD=lab postgres:17 >/dev/null
+  until docker exec usercast-lab-postgres pg_isready -h 127.0.0.1 -U postgres >/dev/null 2>&1; do sleep 1; done
+  local name
+  for name; do
+    docker exec usercast-lab-postgres psql -h 127.0.0.1 "postgres://postgres:lab@127.0.0.1/postgres" -qc \
+      "CREATE DATABASE $name ENCODING 'UTF8' TEMPLATE template0"
+  done
 }
 
 swarm=infra/swarm
@@ -165,8 +181,9 @@ silent_topic() {
 }
 
 database() { # stack
-  printf 'postgres://postgres:lab@usercast-lab-postgres:5432/%s' "$1" | silent "$swarm/secret.sh" new "$1" database-url
+  database_url "$1" | silent "$swarm/secret.sh" new "$1" database-url
 }
+database_url() { printf 'postgres://postgres:lab@usercast-lab-postgres:5432/%s' "$1"; }
 
 deploy() { EXTRA_STACK_FILE=$PWD/$lab/$1.yaml "$swarm/deploy.sh" "$@"; }
 apply() { EXTRA_STACK_FILE=$PWD/$lab/client.yaml WAIT_SECONDS=180 "$swarm/apply.sh" billing "$@"; }
@@ -210,7 +227,7 @@ secrets() {
 variant() { # tag
   { echo "FROM usercast-client:latest"; echo "USER root"; cat; echo "USER 10001:10001"; } | docker build --quiet --tag "usercast-client:$1" - >/dev/null
   docker tag usercast-client-nginx:latest "usercast-client-nginx:$1"
-  sed "s/^TAG=.*/TAG=$1/" "$swarm/state/billing/good/env" >"$work/wanted"
+  sed "s/^TAG=.*/TAG=$1/" "$swarm/state/billing/good/given" >"$work/wanted"
 }
 
 upgrade() {
@@ -226,14 +243,12 @@ upgrade() {
 
 broken() {
   variant lab-cannot-migrate <<<'RUN printf "#!/bin/sh\necho no such thing >&2; exit 1\n" >/app/run'
-  ! apply "$work/wanted" >"$work/out" 2>&1 || stop "a release that cannot migrate was deployed"
-  grep -q "nothing was changed" "$work/out" || stop "no clear word: $(cat "$work/out")"
+  refused "nothing was changed" apply "$work/wanted"
   in_state lab-next
   ok "a release that cannot migrate changes nothing"
 
   variant lab-broken <<<'RUN sed -i "s/^web: .*/web: false/" /app/Procfile'
-  ! apply "$work/wanted" >"$work/out" 2>&1 || stop "a release whose web ends at once was deployed"
-  grep -q "it is at lab-next again" "$work/out" || stop "no clear word: $(cat "$work/out")"
+  refused "it is at lab-next again" apply "$work/wanted"
   in_state lab-next
   traffic --seconds 5
   ok "a release whose web ends at once is rolled back; changes flow: $(cat "$work/traffic")"
@@ -247,16 +262,216 @@ in_state() { # tag: all services of billing have it
 }
 
 swarm_down() {
-  docker stack rm billing master
+  docker stack rm billing master || true
   sleep 5
-  docker rm --force usercast-lab-postgres usercast-lab-localstack
-  docker swarm leave --force
+  docker rm --force usercast-lab-postgres usercast-lab-localstack || true
+  docker swarm leave --force || true
   rm -rf "$swarm/state"
 }
 
+# Remote: from a repository of its own, through a registry, to a host by ssh
+#
+# What this cannot show: that ECR refuses a second push of a tag (this registry does not), that a role
+# may sign in there, and that a host of its own has what apply.sh needs.
+
+remote() {
+  part "remote"
+  PATH=$PATH:/usr/sbin
+  local program
+  for program in docker-registry htpasswd sshd ssh; do
+    command -v "$program" >/dev/null || { printf '  --  left out: there is no %s\n' "$program"; return; }
+  done
+  swarm_up master
+  cleaners+=(remote_down)
+  repository
+  registry
+  host
+  far=(env "PATH=$work/bin:$PATH" "DOCKER_CONFIG=$work/docker" "SETTINGS=$work/far" ALLOW_DIRTY=
+    "EXTRA_STACK_FILE=$PWD/$lab/master.yaml")
+  deploy=$work/usercast/infra/swarm/deploy.sh
+  tag=$("$work/usercast/infra/images/build" --tag)
+  refusals
+  pushing
+  deploying
+  unwatched
+}
+
+# As it is here, but with everything committed.
+repository() {
+  git clone --quiet --no-checkout . "$work/usercast"
+  git ls-files -z --cached --others --exclude-standard \
+    | tar -c --null --files-from - --ignore-failed-read 2>/dev/null | tar -x -C "$work/usercast"
+  git -C "$work/usercast" add --all
+  git -C "$work/usercast" -c user.name=lab -c user.email=lab@localhost -c commit.gpgsign=false \
+    commit --quiet --allow-empty --message "As in the lab"
+}
+
+free_port() { python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+registry() { # Docker takes plain HTTP from 127.0.0.1.
+  at=127.0.0.1:$(free_port)
+  mkdir -p "$work/bin" "$work/docker"
+  local plugins=${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins
+  [ ! -d "$plugins" ] || ln -s "$plugins" "$work/docker/cli-plugins"
+  openssl rand -hex 16 >"$work/password"
+  htpasswd -niB AWS <"$work/password" >"$work/accounts"
+  cat >"$work/registry.yaml" <<END
+version: 0.1
+storage: {filesystem: {rootdirectory: $work/registry}}
+http: {addr: "$at"}
+auth: {htpasswd: {realm: lab, path: $work/accounts}}
+END
+  docker-registry serve "$work/registry.yaml" >"$work/registry.log" 2>&1 &
+  registry_pid=$!
+  cat >"$work/bin/aws" <<END
+#!/bin/sh
+[ "\$*" = "ecr get-login-password --region eu-west-1" ] || { echo "not in the lab: aws \$*" >&2; exit 1; }
+cat "$work/password"
+END
+  chmod +x "$work/bin/aws"
+}
+
+host() { # Another home, and nothing else of another machine.
+  local port
+  port=$(free_port)
+  mkdir -p "$work/home"
+  ssh-keygen -q -t ed25519 -N '' -f "$work/key"
+  ssh-keygen -q -t ed25519 -N '' -f "$work/host_key"
+  cat >"$work/bin/login" <<END
+#!/bin/sh
+export HOME="$work/home" PATH="$work/bin:$PATH" DOCKER_HOST="${DOCKER_HOST:-}"
+cd && exec sh -c "\$SSH_ORIGINAL_COMMAND"
+END
+  cat >"$work/sshd_config" <<END
+ListenAddress 127.0.0.1:$port
+HostKey $work/host_key
+AuthorizedKeysFile $work/key.pub
+PasswordAuthentication no
+UsePAM no
+PidFile none
+ForceCommand $work/bin/login
+# It would not have keys below /tmp.
+StrictModes no
+END
+  cat >"$work/ssh_config" <<END
+Host lab
+  HostName 127.0.0.1
+  Port $port
+  IdentityFile $work/key
+  IdentitiesOnly yes
+  UserKnownHostsFile $work/known_hosts
+  StrictHostKeyChecking yes
+Host nobody
+  HostName 127.0.0.1
+  Port 1
+END
+  echo "[127.0.0.1]:$port $(cat "$work/host_key.pub")" >"$work/known_hosts"
+  printf '#!/bin/sh\nexec %s -F %s "$@"\n' "$(command -v ssh)" "$work/ssh_config" >"$work/bin/ssh"
+  chmod +x "$work/bin/login" "$work/bin/ssh"
+  [ "$(id -u)" != 0 ] || mkdir -p /run/sshd  # The sshd of root insists.
+  "$(command -v sshd)" -D -e -f "$work/sshd_config" >"$work/sshd.log" 2>&1 &
+  sshd_pid=$!
+}
+
+far_settings() { # what is to be otherwise
+  mkdir -p "$work/far"
+  printf '%s\n' AWS_REGION=eu-west-1 "REGISTRY=$at/" SSH_HOST=lab HTTPS=false TRUSTED_HOP=127.0.0.1 \
+    USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users \
+    USERCAST_MASTER_URL=http://master:8000 "$@" >"$work/far/deploy.env"
+  printf '%s\n' ALLOWED_HOSTS=localhost,master PORT=8080 >"$work/far/master.env"
+}
+
+refusals() {
+  far_settings USERCAST_MASTER_URL=
+  refused "USERCAST_MASTER_URL is not set" "${far[@]}" "$deploy" master
+  far_settings
+  refused "a client cannot be called master" "${far[@]}" "$deploy" client master
+  touch "$work/usercast/not-committed"
+  refused "changes that are not committed" "${far[@]}" "$deploy" master
+  rm "$work/usercast/not-committed"
+  ok "refused: what lacks a setting, what is not committed"
+  far_settings SSH_HOST=nobody
+  refused "nobody does not answer by ssh" "${far[@]}" "$deploy" master
+  far_settings
+  with_wrong_password "$deploy" master
+  ok "refused: a host that does not answer, a registry's wrong password"
+}
+
+with_wrong_password() { # command…
+  mv "$work/password" "$work/right"
+  echo wrong >"$work/password"
+  refused "cannot sign in at $at" "${far[@]}" "$@"
+  mv "$work/right" "$work/password"
+}
+
+# Starts a deployment; when it has said this, it is killed with all its processes of this machine.
+broken_off() { # words
+  setsid "${far[@]}" "$deploy" master >"$work/out" 2>&1 &
+  local running=$!
+  until grep -qF -- "$1" "$work/out"; do
+    kill -0 "$running" 2>/dev/null || stop "it ended without '$1': $(cat "$work/out")"
+    sleep 0.1
+  done
+  kill -- "-$running"
+  wait "$running" 2>/dev/null || true
+}
+
+pushing() {
+  broken_off "pushing usercast-master-nginx:$tag"
+  in_far_registry usercast-master || stop "usercast-master was not pushed"
+  ! in_far_registry usercast-master-nginx || stop "the push of usercast-master-nginx was not broken off"
+  refused "master lacks the secrets database-url" "${far[@]}" "$deploy" master
+  said "usercast-master:$tag is in the registry"
+  said "pushing usercast-master-nginx:$tag"
+  in_far_registry usercast-master-nginx || stop "usercast-master-nginx was not pushed"
+  ok "a push that was broken off is taken up; what lacks secrets is refused"
+}
+
+in_far_registry() { "${far[@]}" docker manifest inspect "$at/$1:$tag" >/dev/null 2>&1; }
+
+deploying() {
+  local tasks
+  database_url master | silent "${far[@]}" ssh lab usercast/secret.sh new master database-url
+  silent "${far[@]}" ssh lab usercast/secret.sh first master
+  # This machine is the host, too: it must not have them from the push.
+  docker image rm "$at/usercast-master:$tag" "$at/usercast-master-nginx:$tag" >/dev/null 2>&1 || true
+  [ -z "$(far_images)" ] || stop "the host has the images already"
+  silent "${far[@]}" "$deploy" master
+  not_pushed
+  [ "$(far_images | wc -l)" = 2 ] || stop "the host did not pull both images from $at"
+  docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' master_web | grep -q "^$at/usercast-master:$tag@sha256:" \
+    || stop "master_web has another image"
+  python -c 'import urllib.request; urllib.request.urlopen("http://localhost:8080/admin/login/")' || stop "it does not answer"
+  ok "master, by ssh, its images pulled from the registry, answers"
+  tasks=$(running_tasks)
+  silent "${far[@]}" "$deploy" master
+  not_pushed
+  [ "$(running_tasks)" = "$tasks" ] || stop "a second deployment of the same started something anew"
+  ok "the same again pushes nothing and starts nothing"
+  with_wrong_password ssh lab usercast/apply.sh master
+  ok "refused: a wrong password on the host"
+}
+
+not_pushed() { ! grep -qE '^building|pushing' "$work/out" || stop "something was built or pushed: $(cat "$work/out")"; }
+far_images() { docker image ls --quiet "$at/*"; }
+
+unwatched() {
+  broken_off "master: to $tag"
+  refused "another deployment of master is under way" "${far[@]}" ssh lab usercast/apply.sh master
+  local state=$work/home/usercast/state/master
+  flock --timeout 120 "$state/lock" true || stop "the host's part does not end"
+  [ -d "$state/good" ] && [ ! -d "$state/wanted" ] || stop "the host's part ended in the middle"
+  ok "whoever breaks off only stops watching; nobody else comes in between"
+}
+
+remote_down() {
+  kill "$registry_pid" "$sshd_pid"
+  docker image ls --format '{{.Repository}}:{{.Tag}}' "$at/*" | xargs docker image rm
+}
+
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(images compose swarm)
+[ ${#parts[@]} -gt 0 ] || parts=(images compose swarm remote)
 for each in "${parts[@]}"; do
-  case $each in images | compose | swarm) "$each" ;; *) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;; esac
+  case $each in images | compose | swarm | remote) "$each" ;; *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;; esac
 done
 part "all as it must be, in $SECONDS s"

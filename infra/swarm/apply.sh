@@ -2,37 +2,37 @@
 # On the host of the swarm: brings a stack to what is wanted, or back to what it was.
 #
 #   apply.sh <stack> [<file>]   the file has the variables of <stack>.yaml, TAG among them; without it,
-#                               those of the last deployment, with the newest secrets
+#                               the last deployment that was well, with the newest secrets
 #
-# Migrates the database first, as a job; then updates, and waits until every task is healthy. If one
-# does not get so, all services go back to the last deployment that was well, and the exit code is 1.
-# Migrations stay: a release must be able to work with the database of the next one. Safe to repeat.
+# Migrates the database first, as a job; then updates, and waits until every task is healthy, for
+# WAIT_SECONDS at most (300). If one does not get so, all services go back to the last deployment that
+# was well, and the exit code is 1. Migrations stay: a release must be able to work with the database of
+# the next one. Safe to repeat, also after it was killed. EXTRA_STACK_FILE is laid over the stack's file.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=infra/swarm/names.sh
 . "$here/names.sh"
 
-[ $# -ge 1 ] || { sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 64; }
+[ $# -ge 1 ] || usage
+[ "$1" = master ] || check_client "$1"
 export STACK=$1
 state=$here/state/$STACK
-wait_seconds=${WAIT_SECONDS:-300}
 
 main() {
-  mkdir -p "$state"
-  exec 9>"$state/lock"
-  flock -n 9 || stop "another deployment of $STACK is under way"
+  # Once begun it ends, in one state or the other, even if nobody watches any more.
+  trap '' HUP PIPE
+  lock "$STACK"
   docker info --format '{{.Swarm.ControlAvailable}}' | grep -q true \
     || stop "this is no manager of a swarm: docker swarm init"
   docker network inspect usercast >/dev/null 2>&1 \
     || docker network create --driver overlay --attachable --opt encrypted usercast >/dev/null
 
-  prepare "${2:-$state/good/env}"
+  prepare "${2:-}"
   sign_in
   say "$STACK: to $TAG"
   migrate
   if bring "$state/wanted"; then
-    rm -rf "$state/good"
-    mv "$state/wanted" "$state/good"
+    keep
     say "$STACK: all healthy at $TAG"
     return
   fi
@@ -43,41 +43,46 @@ main() {
 }
 
 # Everything that a deployment is made of, in one directory: so that it can be had again.
-prepare() { # file with variables
-  [ -f "$1" ] || stop "$STACK was never deployed from here; give the file with its variables"
+prepare() { # file with variables, or nothing
   local name lacks kind=client
   lacks=$(missing "$STACK" | tr '\n' ' ')
   [ -z "$lacks" ] || stop "$STACK lacks the secrets ${lacks}- make them: secret.sh first $STACK"
   [ "$STACK" != master ] || kind=master
-  rm -rf "$state/new"
-  mkdir "$state/new"
-  cp "$here/$kind.yaml" "$state/new/stack.yaml"
-  cp "$here/site.conf" "$state/new/site.conf"
-  [ -z "${EXTRA_STACK_FILE:-}" ] || cp "$EXTRA_STACK_FILE" "$state/new/extra.yaml"
-  grep -v '_VERSION=' "$1" >"$state/new/env"
+  rm -rf "$state/wanted"
+  if [ -n "$1" ]; then
+    mkdir "$state/wanted"
+    cp "$here/$kind.yaml" "$state/wanted/stack.yaml"
+    cp "$here/site.conf" "$state/wanted/site.conf"
+    [ -z "${EXTRA_STACK_FILE:-}" ] || cp "$EXTRA_STACK_FILE" "$state/wanted/extra.yaml"
+    cp "$1" "$state/wanted/given"
+  else
+    [ -d "$state/good" ] || stop "$STACK was never well here; give the file with its variables"
+    cp -R "$state/good" "$state/wanted"
+  fi
   {
-    echo "SITE_VERSION=$(sha256sum "$here/site.conf" | cut -c1-12)"
+    cat "$state/wanted/given"
+    echo "SITE_VERSION=$(sha256sum "$state/wanted/site.conf" | cut -c1-12)"
     for name in $(secrets_of "$STACK"); do
       echo "$(version_variable "$name")=$(newest_version "$STACK" "$name")"
     done
-  } >>"$state/new/env"
-  rm -rf "$state/wanted"
-  mv "$state/new" "$state/wanted"
+  } >"$state/wanted/env"
   set -a
   # shellcheck disable=SC1091
   . "$state/wanted/env"
   set +a
 }
 
-sign_in() {
-  [ -n "$REGISTRY" ] || return 0
-  aws ecr get-login-password --region "$AWS_REGION" \
-    | docker login --username AWS --password-stdin "${REGISTRY%/}" >/dev/null 2>&1 \
-    || stop "cannot sign in at $REGISTRY: has this host the role of infra/ec2/host.yaml?"
+# What is wanted is good: it is what a later one goes back to, and has the only secrets still needed.
+keep() {
+  local name
+  rm -rf "$state/before"
+  [ ! -d "$state/good" ] || mv "$state/good" "$state/before"
+  mv "$state/wanted" "$state/good"
+  for name in $(secrets_of "$STACK"); do remove_old "$STACK" "$name"; done
 }
 
 migrate() {
-  local job=${STACK}_migrate name version options=() kind=client
+  local job=${STACK}_migrate name version options=() kind=client deadline=$((SECONDS + ${WAIT_SECONDS:-300}))
   [ "$STACK" != master ] || kind=master
   for name in $(secrets_of "$STACK"); do
     version=$(version_variable "$name")
@@ -96,10 +101,17 @@ migrate() {
     task=$(docker service ps "$job" --no-trunc --format '{{.CurrentState}}|{{.Error}}' | head -1)
     case $task in
       Complete*) break ;;
-      Failed* | Rejected*)
+      Running*) ;;  # As long as it takes.
+      Failed* | Rejected* | Shutdown* | Orphaned*)
         docker service logs --raw --tail 20 "$job" >&2 || true
         docker service rm "$job" >/dev/null
         stop "$STACK: the migration failed (${task#*|}); nothing was changed"
+        ;;
+      *)
+        [ $SECONDS -le $deadline ] || {
+          docker service rm "$job" >/dev/null
+          stop "$STACK: the migration does not begin (${task:-no task}); nothing was changed"
+        }
         ;;
     esac
     sleep 1
@@ -109,21 +121,23 @@ migrate() {
 
 # Deploys what a directory holds; returns when every task is healthy, or 1 when one will not be.
 bring() { # directory
-  local service before=() files=(--compose-file stack.yaml)
+  local service names before=() files=(--compose-file stack.yaml)
   while read -r service; do before+=("$(spec "$service")"); done < <(services)
   [ ! -f "$1/extra.yaml" ] || files+=(--compose-file extra.yaml)
   (
-    cd "$1"
+    cd "$1" || exit 1  # `set -e` is off where a caller asks for the outcome.
     set -a
     # shellcheck disable=SC1091
     . ./env
     # What it says when all is well is about registries; when not, it is the reason.
     said=$(docker stack deploy --with-registry-auth --prune "${files[@]}" "$STACK" 2>&1) || { say "$said"; exit 1; }
   ) || return 1
-  local deadline=$((SECONDS + wait_seconds)) waiting
+  local deadline=$((SECONDS + ${WAIT_SECONDS:-300})) waiting
   while true; do
     waiting=""
-    for service in $(services); do
+    names=$(services) || names=""
+    [ -n "$names" ] || waiting=" docker"  # It does not answer: that is not "all are well".
+    for service in $names; do
       case $(stands "$service" "${before[*]}") in
         well) ;;
         failed) tell "$service"; return 1 ;;
@@ -132,7 +146,7 @@ bring() { # directory
     done
     [ -n "$waiting" ] || return 0
     if [ $SECONDS -gt $deadline ]; then
-      say "$STACK: after $wait_seconds s still not healthy:$waiting"
+      say "$STACK: after ${WAIT_SECONDS:-300} s still not healthy:$waiting"
       for service in $waiting; do tell "$service"; done
       return 1
     fi
@@ -172,4 +186,5 @@ tell() { # service
   docker service logs --raw --tail 10 "$1" 2>&1 | sed 's/^/  /' >&2 || true
 }
 
-main "$@"
+# Bash reads as it goes: by `exit` it never comes to a newer file of this name.
+main "$@"; exit

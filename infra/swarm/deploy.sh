@@ -6,8 +6,9 @@
 #   deploy.sh client <name>
 #
 # Settings are in deploy.env, master.env and <name>.env (see the *.example), beside this file or in the
-# directory SETTINGS. Safe to repeat: what is there already is neither built nor pushed nor started
-# again.
+# directory SETTINGS. Safe to repeat, also after it was broken off: what is there already is neither
+# built nor pushed nor started again. Broken off while the host deploys, it only stops watching. With
+# ALLOW_DIRTY=1 also what is not committed is deployed: for a trial.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -15,13 +16,15 @@ settings=${SETTINGS:-$here}
 # shellcheck source=infra/swarm/names.sh
 . "$here/names.sh"
 
-usage() { sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 64; }
+# What the host is told; of these, nothing comes from whatever this shell happens to have.
+told=(AWS_REGION REGISTRY USERCAST_TOPIC_ARN USERCAST_MASTER_URL TRUSTED_HOP TZ HTTPS ALLOWED_HOSTS
+  ALLOWED_ORIGINS PORT WAIT_SECONDS TAG)
 
 main() {
   local kind=${1:-} stack
-  case $kind in
-    master) [ $# -eq 1 ] || usage; stack=master ;;
-    client) [ $# -eq 2 ] || usage; stack=$2 ;;
+  case "$kind $#" in
+    "master 1") stack=master ;;
+    "client 2") stack=$2; check_client "$stack" ;;
     *) usage ;;
   esac
   read_settings "$kind" "$stack"
@@ -30,12 +33,14 @@ main() {
   case $TAG in
     *-dirty) [ -n "${ALLOW_DIRTY:-}" ] || stop "there are changes that are not committed: what runs must be in git" ;;
   esac
+  [ -z "$SSH_HOST" ] || on_host true </dev/null
   push "$kind"
   hand_over "$stack"
 }
 
 read_settings() { # kind stack
   local file name
+  unset "${told[@]}" SSH_HOST
   for file in "$settings/deploy.env" "$settings/$2.env"; do
     [ -f "$file" ] || stop "there is no $file: copy it from its .example and fill it in"
     # shellcheck disable=SC1090
@@ -52,19 +57,10 @@ read_settings() { # kind stack
 }
 
 push() { # kind
-  local image images=("usercast-$1" "usercast-$1-nginx") missing=()
-  if [ -n "$REGISTRY" ]; then
-    aws ecr get-login-password --region "$AWS_REGION" \
-      | docker login --username AWS --password-stdin "${REGISTRY%/}" >/dev/null 2>&1 \
-      || stop "cannot sign in at $REGISTRY: is AWS_PROFILE (${AWS_PROFILE:-none}) allowed to?"
-  fi
-  for image in "${images[@]}"; do
-    # A tag cannot be pushed twice (infra/ecr): whoever has it, has this very revision.
-    if [ -n "$REGISTRY" ] && docker manifest inspect "${INSECURE_REGISTRY:+--insecure}" "$REGISTRY$image:$TAG" >/dev/null 2>&1; then
-      say "$image:$TAG is in the registry"
-    else
-      missing+=("$image")
-    fi
+  local image missing=()
+  sign_in
+  for image in "usercast-$1" "usercast-$1-nginx"; do
+    if in_registry "$image"; then say "$image:$TAG is in the registry"; else missing+=("$image"); fi
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   "$root/infra/images/build" "$1"
@@ -72,29 +68,41 @@ push() { # kind
   for image in "${missing[@]}"; do
     docker tag "$image:$TAG" "$REGISTRY$image:$TAG"
     say "pushing $image:$TAG"
-    docker push --quiet "$REGISTRY$image:$TAG" >/dev/null
+    # Somebody else may have been faster, and a tag of ECR is taken once.
+    docker push --quiet "$REGISTRY$image:$TAG" >/dev/null || in_registry "$image" || stop "cannot push $image"
   done
 }
 
-hand_over() { # stack
-  wanted=$(mktemp)
-  trap 'rm -f "$wanted"' EXIT
-  local name
-  for name in AWS_REGION REGISTRY USERCAST_TOPIC_ARN USERCAST_MASTER_URL TRUSTED_HOP TZ HTTPS \
-    ALLOWED_HOSTS ALLOWED_ORIGINS PORT TAG; do
-    [ -z "${!name+set}" ] || printf '%s=%q\n' "$name" "${!name}"
-  done >"$wanted"
-  local files=(apply.sh secret.sh names.sh master.yaml client.yaml site.conf)
-  if [ -z "$SSH_HOST" ]; then
-    "$here/apply.sh" "$1" "$wanted"
-    return
-  fi
-  # shellcheck disable=SC2029  # The host's directory is the same wherever this runs.
-  ssh "$SSH_HOST" "mkdir -p usercast"
-  scp -q "${files[@]/#/$here/}" "$SSH_HOST:usercast/"
-  scp -q "$wanted" "$SSH_HOST:usercast/$1.wanted"
-  # shellcheck disable=SC2029
-  ssh "$SSH_HOST" "usercast/apply.sh $1 usercast/$1.wanted"
+# A tag cannot be pushed twice (infra/ecr): whoever has it has this very revision. Not so if it is dirty.
+in_registry() { # image
+  [ -n "$REGISTRY" ] && [ "${TAG%-dirty}" = "$TAG" ] \
+    && docker manifest inspect "$REGISTRY$1:$TAG" >/dev/null 2>&1
 }
 
-main "$@"
+hand_over() { # stack
+  local name
+  bundle=$(mktemp -d)
+  trap 'rm -rf "$bundle"' EXIT
+  for name in "${told[@]}"; do
+    [ -z "${!name+set}" ] || printf '%s=%q\n' "$name" "${!name}"
+  done >"$bundle/$1.wanted"
+  if [ -z "$SSH_HOST" ]; then
+    "$here/apply.sh" "$1" "$bundle/$1.wanted"
+    return
+  fi
+  cp "$here"/{apply,secret,names}.sh "$here"/{master,client}.yaml "$here/site.conf" "$bundle"
+  [ -z "${EXTRA_STACK_FILE:-}" ] || cp "$EXTRA_STACK_FILE" "$bundle/$1.extra"
+  # `tar` replaces files and does not write into them: one may be running.
+  tar -C "$bundle" -cz . | on_host "mkdir -p usercast && tar -C usercast -xz --no-same-owner \
+    && ${EXTRA_STACK_FILE:+EXTRA_STACK_FILE=usercast/$1.extra} usercast/apply.sh $1 usercast/$1.wanted"
+}
+
+on_host() { # command, of words that need no quotes
+  local code=0
+  ssh -o ConnectTimeout=10 -o ServerAliveInterval=15 "$SSH_HOST" "$1" || code=$?
+  # Its own is 255; any other is that of the command, which has said why.
+  [ $code -ne 255 ] || stop "$SSH_HOST does not answer by ssh, or no longer: see SSH_HOST in $settings/deploy.env"
+  return $code
+}
+
+main "$@"; exit

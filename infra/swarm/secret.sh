@@ -1,20 +1,36 @@
 #!/usr/bin/env bash
 # A stack's secrets, on the host of the swarm. A secret of a swarm cannot be changed, so each value
-# has a version in its name: billing-database-url-v2. apply.sh uses the newest.
+# has a version in its name: billing-database-url-v2. apply.sh deploys the newest, and removes the
+# older ones when all is well.
 #
 #   secret.sh first <stack>           makes what is missing and can be random; names what cannot be
-#   secret.sh new <stack> <name>      a new version, from standard input
-#   secret.sh rotate <stack> <name>   a new version, deployed at once; the older ones are removed when all
-#                                     is well, and the last of them is back if it is not
+#   secret.sh new <stack> <name>      a new version, from standard input, for the next deployment
+#   secret.sh rotate <stack> <name>   a new version, deployed at once; taken back if that does not get well
 #   secret.sh list <stack>            all versions
 #
-# `random | secret.sh …` if any value will do: random is `openssl rand -hex 32`, say.
-# `metrics-token` is the same for all stacks. With `secret-key` rotated, what the old key has signed
+# If any value will do: openssl rand -hex 32 | secret.sh …
+# `metrics-token` is the same for all stacks: each has the new one with its next deployment, and
+# the last of them takes the old one away. With `secret-key` rotated, what the old key has signed
 # (sessions, password links) goes on to hold: it becomes `secret-key-fallbacks`.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=infra/swarm/names.sh
 . "$here/names.sh"
+
+main() {
+  case "${1:-} $#" in
+    "first 2" | "list 2" | "new 3" | "rotate 3") ;;
+    *) usage ;;
+  esac
+  [ "$2" = master ] || check_client "$2"
+  [ $# -eq 2 ] || check_secret "$2" "$3"
+  case $1 in
+    first) first "$2" ;;
+    new) new "$2" "$3" ;;
+    rotate) rotate "$2" "$3" ;;
+    list) list "$2" ;;
+  esac
+}
 
 first() { # stack
   local name left=()
@@ -37,33 +53,34 @@ new() { # stack name, value on standard input
 }
 
 rotate() { # stack name, value on standard input
-  local old
+  local old key=""
+  lock "$1"
   old=$(newest_version "$1" "$2")
   [ -n "$old" ] || stop "there is no $(full_name "$1" "$2") yet: secret.sh new $1 $2"
+  # First of all: a new key without the old one beside it would end all sessions.
+  [ "$2" != secret-key ] || key=$(read_current "$1" secret-key)
   new "$1" "$2"
-  if [ "$2" = secret-key ]; then
-    read_current "$1" secret-key | new "$1" secret-key-fallbacks
-  fi
-  if ! "$here/apply.sh" "$1"; then
-    remove_newest "$1" "$2"
-    [ "$2" != secret-key ] || remove_newest "$1" secret-key-fallbacks
-    stop "$(full_name "$1" "$2") stays at $old"
-  fi
-  remove_old "$1" "$2"
+  [ -z "$key" ] || printf '%s' "$key" | new "$1" secret-key-fallbacks
+  "$here/apply.sh" "$1" </dev/null && return
+  remove_newest "$1" "$2"
+  [ -z "$key" ] || remove_newest "$1" secret-key-fallbacks
+  stop "$(full_name "$1" "$2") is not rotated, for the reason above"
 }
 
 # What the running web has; a swarm shows a secret to nobody else.
-read_current() {
+read_current() { # stack name
   local task
-  task=$(docker ps --quiet --filter "label=com.docker.swarm.service.name=$1_web" | head -1)
+  task=$(docker ps --quiet --filter "label=com.docker.swarm.service.name=$1_web" --filter health=healthy | head -1)
   [ -n "$task" ] || stop "$1_web does not run on this host: its $2 cannot be read"
   docker exec "$task" cat "/run/secrets/$2"
 }
 
-case ${1:-} in
-  first) first "$2" ;;
-  new) new "$2" "$3" ;;
-  rotate) rotate "$2" "$3" ;;
-  list) docker secret ls --format '{{.Name}}  {{.CreatedAt}}' | grep -E "^($2|usercast)-" || true ;;
-  *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
-esac
+list() { # stack
+  local name version
+  for name in $(secrets_of "$1"); do
+    for version in $(versions "$1" "$name"); do echo "$(full_name "$1" "$name")-$version"; done
+  done
+}
+
+# Bash reads as it goes: by `exit` it never comes to a newer file of this name.
+main "$@"; exit

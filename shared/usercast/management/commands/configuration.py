@@ -11,8 +11,8 @@ from usercast.env import Environment, Given
 class Command(BaseCommand):
     help = (
         "Which settings this service was given, and how: by a variable, by a file, or not at all. "
-        "Instead of a value it prints a fingerprint, the first 8 digits of its SHA-256: so that two "
-        "places, or a secret before and after its rotation, can be compared without being shown."
+        "For a value stands its fingerprint, the first 8 digits of its SHA-256: so that two places,"
+        " or a secret before and after its rotation, can be compared without being shown."
     )
     requires_system_checks = ()
 

@@ -11,7 +11,7 @@ _LOOK_SECONDS = 2.0
 
 class Command(BaseCommand):
     help = (
-        "Wait until the database has every migration that this version of the code knows, as whoever "
+        "Wait until the database has every migration that this version of the code knows, as who "
         "starts beside `migrate` has to. Fails if that takes longer than --within seconds."
     )
     requires_system_checks = ()
