@@ -86,8 +86,8 @@ lint-infra: $(VENV)/.ready $(CHECKOV)/.ready ## Check what deploys: images, scri
 	cfn-lint --regions eu-west-1 us-east-1 -- infra/aws/*.yaml infra/ec2/*.yaml infra/ecr/*.yaml
 	check-jsonschema --builtin-schema vendor.compose-spec compose/*.yaml infra/swarm/*.yaml infra/lab/*.yaml
 	rm -rf .lint && mkdir -p .lint/nginx .lint/k8s
-# As it is in a container: with what `start` writes, and with a site's own part. A name is passed on
-# as it was asked for, with its port; Django is who refuses those that are not its own.
+# nginx as in a container, with what `start` writes and a site's own part. host_spoofing: Django is who
+# refuses a Host that is not its own, and it needs the port, which nginx's $host leaves out.
 	cp infra/nginx/*.conf infra/swarm/site.conf .lint/nginx
 	sed -i 's|/tmp/trusted|trusted|' .lint/nginx/nginx.conf
 	sed 's|/tmp/||; /^exec /d' infra/nginx/start | (cd .lint/nginx && TRUSTED_HOP=10.0.0.0/16 sh)

@@ -102,8 +102,6 @@ compose_down() { composed --profile debug down --volumes --timeout 5; }
 swarm() {
   part "swarm"
   swarm_up master billing
-  docker run --detach --name usercast-lab-localstack --network usercast \
-    --env SERVICES=sns,sqs,iam,sts,s3,cloudformation,kms localstack/localstack:4.14.0 >/dev/null
   settings
 
   # As docs/deployment.md has it.
@@ -151,6 +149,8 @@ swarm_up() { # database…
   silent docker swarm init --advertise-addr 127.0.0.1
   silent docker network create --driver overlay --attachable usercast
   docker run --detach --name usercast-lab-postgres --network usercast --env POSTGRES_PASSWORD=lab postgres:17 >/dev/null
+  docker run --detach --name usercast-lab-localstack --network usercast \
+    --env SERVICES=sns,sqs,iam,sts,s3,cloudformation,kms localstack/localstack:4.14.0 >/dev/null
   until docker exec usercast-lab-postgres pg_isready -h 127.0.0.1 -U postgres >/dev/null 2>&1; do sleep 1; done
   local name
   for name; do
@@ -377,7 +377,7 @@ far_settings() { # what is to be otherwise
   mkdir -p "$work/far"
   printf '%s\n' AWS_REGION=eu-west-1 "REGISTRY=$at/" SSH_HOST=lab HTTPS=false TRUSTED_HOP=127.0.0.1 \
     USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users \
-    USERCAST_MASTER_URL=http://master:8000 "$@" >"$work/far/deploy.env"
+    USERCAST_MASTER_URL=http://master:8000 WAIT_SECONDS=180 "$@" >"$work/far/deploy.env"
   printf '%s\n' ALLOWED_HOSTS=localhost,master PORT=8080 >"$work/far/master.env"
 }
 
@@ -427,10 +427,11 @@ pushing() {
   ok "a push that was broken off is taken up; what lacks secrets is refused"
 }
 
-in_far_registry() { "${far[@]}" docker manifest inspect "$at/$1:$tag" >/dev/null 2>&1; }
+in_far_registry() { "${far[@]}" docker buildx imagetools inspect "$at/$1:$tag" >/dev/null 2>&1; }
 
 deploying() {
   local tasks
+  until silent_topic; do sleep 1; done
   database_url master | silent "${far[@]}" ssh lab usercast/secret.sh new master database-url
   silent "${far[@]}" ssh lab usercast/secret.sh first master
   # This machine is the host, too: it must not have them from the push.

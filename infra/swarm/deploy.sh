@@ -76,7 +76,7 @@ push() { # kind
 # A tag cannot be pushed twice (infra/ecr): whoever has it has this very revision. Not so if it is dirty.
 in_registry() { # image
   [ -n "$REGISTRY" ] && [ "${TAG%-dirty}" = "$TAG" ] \
-    && docker manifest inspect "$REGISTRY$1:$TAG" >/dev/null 2>&1
+    && docker buildx imagetools inspect "$REGISTRY$1:$TAG" >/dev/null 2>&1
 }
 
 hand_over() { # stack
