@@ -382,6 +382,8 @@ def sign_out_elsewhere(page: Page) -> None:
     """In another tab of the same browser."""
     other = page.context.new_page()
     other.goto(page.url)
+    # A socket that it opened after its session's end would be refused.
+    live(other)
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url("**/login/")
 

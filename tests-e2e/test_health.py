@@ -15,6 +15,8 @@ from usercast.testing import eventually
 #: What cannot do its work without Redis: pages, relay and poller can.
 WORKERS = ("-worker", "-clock")
 HUNG = "support-poller"
+#: A program that has ended refuses connections; a container's address, once it has, is silent.
+REDIS_AWAY = {"redis unreachable", "redis does not answer within 2 s"}
 
 Asked = Callable[..., dict[str, str]]
 
@@ -50,7 +52,9 @@ def test_what_is_away_makes_unready_and_what_hangs_is_dead(
     eventually(lambda: not wrong(ready=True), within=SOON_SECONDS, what="every process ready")
     assert not wrong()
     hung()
-    others = [name for name in system.processes if name != HUNG]
+    # A beat that is a process of its own knows no database, and misses its broker when it next has
+    # something to send.
+    others = [n for n in system.processes if n != HUNG and not n.endswith("-beat")]
     workers = [name for name in system.processes if name.endswith(WORKERS)]
 
     system.servers.valkey.stop()
@@ -62,7 +66,7 @@ def test_what_is_away_makes_unready_and_what_hangs_is_dead(
         )
         assert not wrong(others)
         assert not wrong([name for name in others if name not in workers], ready=True)
-        assert readyz(system)["checks"]["redis"] == "redis unreachable"
+        assert readyz(system)["checks"]["redis"] in REDIS_AWAY
     finally:
         system.servers.valkey.start()
     # Celery asks after its broker ever more seldom.

@@ -211,17 +211,25 @@ secrets() {
   before=$(fingerprint master EC2_SUPERSECRET)
   [ "${before#* }" = /run/secrets/ec2.supersecret ] || stop "ec2.supersecret: $before"
   ok "ec2.supersecret is read from its file (fingerprint ${before% *})"
-  openssl rand -hex 16 | EXTRA_STACK_FILE=$PWD/$lab/master.yaml silent "$swarm/secret.sh" rotate master ec2.supersecret
+  openssl rand -hex 16 | silent "$swarm/secret.sh" rotate master ec2.supersecret
   after=$(fingerprint master EC2_SUPERSECRET)
   [ "$after" != "$before" ] || stop "ec2.supersecret is as before"
-  [ "$(docker secret ls --format '{{.Name}}' | grep -c '^master-ec2.supersecret-')" = 1 ] || stop "the old ec2.supersecret is still there"
+  [ "$(versions master-ec2.supersecret)" = 1 ] || stop "the old ec2.supersecret is still there"
   ok "it is rotated (fingerprint ${after% *}), the old one is gone"
   local cookie
   cookie=$(python "$lab/session.py" http://localhost:8081 sign-in staff the-password-of-the-lab)
-  openssl rand -hex 32 | EXTRA_STACK_FILE=$PWD/$lab/client.yaml silent "$swarm/secret.sh" rotate billing secret-key
+  openssl rand -hex 32 | silent "$swarm/secret.sh" rotate billing secret-key
   python "$lab/session.py" http://localhost:8081 look "$cookie" || stop "a session ended with the rotation of secret-key"
   ok "billing's secret-key is rotated, and sessions go on"
+  echo nonsense | refused "master-database-url is not rotated" "$swarm/secret.sh" rotate master database-url
+  [ "$(versions master-database-url)" = 1 ] || stop "the database-url that was refused is still there"
+  ok "a value that does not work is not kept"
+  openssl rand -hex 32 | silent "$swarm/secret.sh" rotate master metrics-token
+  said "usercast-metrics-token-v1 stays"
+  ok "metrics-token is rotated for the master; billing has the old one"
 }
+
+versions() { docker secret ls --format '{{.Name}}' | grep -c "^$1-v"; } # full name
 
 # The image of the client as TAG, with what comes on standard input on top.
 variant() { # tag
@@ -238,6 +246,7 @@ upgrade() {
   touch "$work/stop"
   wait "$running" || stop "traffic: $(cat "$work/traffic")"
   in_state lab-next
+  [ "$(versions usercast-metrics-token)" = 1 ] || stop "nobody has the old metrics-token, and it is still there"
   ok "billing is upgraded while changes flow: $(cat "$work/traffic")"
 }
 
@@ -394,7 +403,7 @@ refusals() {
   refused "nobody does not answer by ssh" "${far[@]}" "$deploy" master
   far_settings
   with_wrong_password "$deploy" master
-  ok "refused: a host that does not answer, a registry's wrong password"
+  ok "refused: a host that does not answer, a wrong password"
 }
 
 with_wrong_password() { # command…
@@ -424,7 +433,7 @@ pushing() {
   said "usercast-master:$tag is in the registry"
   said "pushing usercast-master-nginx:$tag"
   in_far_registry usercast-master-nginx || stop "usercast-master-nginx was not pushed"
-  ok "a push that was broken off is taken up; what lacks secrets is refused"
+  ok "a broken-off push is taken up; secrets that lack are named"
 }
 
 in_far_registry() { "${far[@]}" docker buildx imagetools inspect "$at/$1:$tag" >/dev/null 2>&1; }
@@ -462,12 +471,12 @@ unwatched() {
   local state=$work/home/usercast/state/master
   flock --timeout 120 "$state/lock" true || stop "the host's part does not end"
   [ -d "$state/good" ] && [ ! -d "$state/wanted" ] || stop "the host's part ended in the middle"
-  ok "whoever breaks off only stops watching; nobody else comes in between"
+  ok "broken off, it goes on at the host; nobody comes in between"
 }
 
 remote_down() {
   kill "$registry_pid" "$sshd_pid"
-  docker image ls --format '{{.Repository}}:{{.Tag}}' "$at/*" | xargs docker image rm
+  docker image ls --digests --format '{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}' "$at/*" | xargs docker image rm
 }
 
 parts=("$@")

@@ -66,9 +66,14 @@ prepare() { # file with variables, or nothing
       echo "$(version_variable "$name")=$(newest_version "$STACK" "$name")"
     done
   } >"$state/wanted/env"
+  load "$state/wanted"
+}
+
+load() { # directory
+  unset "${told[@]}"
   set -a
   # shellcheck disable=SC1091
-  . "$state/wanted/env"
+  . "$1/env"
   set +a
 }
 
@@ -125,10 +130,8 @@ bring() { # directory
   while read -r service; do before+=("$(spec "$service")"); done < <(services)
   [ ! -f "$1/extra.yaml" ] || files+=(--compose-file extra.yaml)
   (
-    cd "$1" || exit 1  # `set -e` is off where a caller asks for the outcome.
-    set -a
-    # shellcheck disable=SC1091
-    . ./env
+    cd "$1" || exit  # `set -e` is off where a caller asks for the outcome.
+    load .
     # What it says when all is well is about registries; when not, it is the reason.
     said=$(docker stack deploy --with-registry-auth --prune "${files[@]}" "$STACK" 2>&1) || { say "$said"; exit 1; }
   ) || return 1

@@ -16,10 +16,6 @@ settings=${SETTINGS:-$here}
 # shellcheck source=infra/swarm/names.sh
 . "$here/names.sh"
 
-# What the host is told; of these, nothing comes from whatever this shell happens to have.
-told=(AWS_REGION REGISTRY USERCAST_TOPIC_ARN USERCAST_MASTER_URL TRUSTED_HOP TZ HTTPS ALLOWED_HOSTS
-  ALLOWED_ORIGINS PORT WAIT_SECONDS TAG)
-
 main() {
   local kind=${1:-} stack
   case "$kind $#" in
@@ -83,7 +79,7 @@ hand_over() { # stack
   local name
   bundle=$(mktemp -d)
   trap 'rm -rf "$bundle"' EXIT
-  for name in "${told[@]}"; do
+  for name in "${told[@]}" WAIT_SECONDS; do
     [ -z "${!name+set}" ] || printf '%s=%q\n' "$name" "${!name}"
   done >"$bundle/$1.wanted"
   if [ -z "$SSH_HOST" ]; then
@@ -101,7 +97,7 @@ on_host() { # command, of words that need no quotes
   local code=0
   ssh -o ConnectTimeout=10 -o ServerAliveInterval=15 "$SSH_HOST" "$1" || code=$?
   # Its own is 255; any other is that of the command, which has said why.
-  [ $code -ne 255 ] || stop "$SSH_HOST does not answer by ssh, or no longer: see SSH_HOST in $settings/deploy.env"
+  [ $code -ne 255 ] || stop "$SSH_HOST does not answer by ssh, or no longer (what it has begun it ends): see $settings/deploy.env"
   return $code
 }
 

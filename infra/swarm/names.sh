@@ -6,6 +6,12 @@ say() { printf 'usercast: %s\n' "$*" >&2 || true; }
 stop() { say "$*"; exit 1; }
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 
+# What deploy.sh tells the host of its settings. Nothing of it comes from what a shell happens to have,
+# or from another deployment.
+# shellcheck disable=SC2034
+told=(AWS_REGION REGISTRY USERCAST_TOPIC_ARN USERCAST_MASTER_URL TRUSTED_HOP TZ HTTPS ALLOWED_HOSTS
+  ALLOWED_ORIGINS PORT TAG)
+
 random() { openssl rand -base64 48 | tr -d '\n=+/' ; }
 
 # As `manage.py clients add` takes it, but for what other things here are called.
