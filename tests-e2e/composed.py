@@ -82,6 +82,11 @@ class Container:
         if self.running:
             docker("kill", self.name)
 
+    def ports_spoken_to(self) -> set[int]:
+        """At which it has connections open; in its own network there are no other's."""
+        lines = self.execute("cat", "/proc/net/tcp").splitlines()[1:]
+        return {int(line.split()[2].rpartition(":")[2], 16) for line in lines}
+
     def execute(self, *command: str) -> str:
         return docker("exec", self.name, *command)
 

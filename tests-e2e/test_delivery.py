@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from composed import Container
 from conftest import SOON_SECONDS, Api, System
+from embedded.process import Process
 from standstill import family, suspended
 from usercast.testing import eventually
 
@@ -92,7 +94,7 @@ def test_web_killed_right_after_a_commit_loses_nothing(
             "shell",
             "-c",
             "import os; from usercast_master.accounts.models import User;"
-            "User.objects.create(username='after-commit'); os.kill(os.getpid(), 9)",
+            "User.objects.create(username='after-commit'); os._exit(9)",
         )
     user = master.create()
     system.kill("master-web")
@@ -132,11 +134,11 @@ def test_redis_and_sns_away_saving_goes_on_and_all_arrives_when_they_are_back(
     eventually(
         lambda: (
             _seconds_to_save(master, user["id"])
-            and sns in _ports_spoken_to(system.process("master-worker").pid)
+            and sns in _ports_spoken_to(system.process("master-worker"))
         ),
         within=SOON_SECONDS,
     )
-    assert sns not in _ports_spoken_to(system.process("master-web").pid), "a save waits for SNS"
+    assert sns not in _ports_spoken_to(system.process("master-web")), "a save waits for SNS"
     system.servers.valkey.stop()
     os.kill(system.servers.localstack.process.pid, signal.SIGSTOP)
     try:
@@ -153,11 +155,13 @@ def test_redis_and_sns_away_saving_goes_on_and_all_arrives_when_they_are_back(
     )
 
 
-def _ports_spoken_to(pid: int) -> set[int]:
+def _ports_spoken_to(program: Process | Container) -> set[int]:
     """The ports at which a program with its children has connections open."""
+    if isinstance(program, Container):
+        return program.ports_spoken_to()
     return {
         connection.raddr.port
-        for process in family(pid)
+        for process in family(program.pid)
         for connection in process.net_connections("tcp")
         if connection.raddr
     }

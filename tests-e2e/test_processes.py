@@ -156,6 +156,7 @@ FORGED = {
 }
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize(
     ("hop", "address", "scheme"),
     [
@@ -177,6 +178,7 @@ def test_nginx_believes_its_trusted_hop_alone(
     assert seen["Host"] == f"{LOOPBACK}:{front}"
 
 
+@pytest.mark.embedded
 def test_nginx_keeps_to_itself_what_is_not_for_the_outside(
     system: System, mirror: int, tmp_path: Path
 ) -> None:
@@ -192,6 +194,7 @@ def test_nginx_keeps_to_itself_what_is_not_for_the_outside(
         assert "nginx/" not in http.get(f"{url}/").headers["Server"]
 
 
+@pytest.mark.embedded
 def test_nginx_asks_another_process_when_one_is_gone(
     system: System, mirror: int, tmp_path: Path
 ) -> None:
