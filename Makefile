@@ -73,7 +73,7 @@ lint: $(VENV)/.ready ## Check style, types, architecture and templates
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_client.settings mypy -p usercast_client
 	djlint --configuration pyproject.toml --quiet --check $(TEMPLATES)
 	djlint --configuration pyproject.toml --quiet --lint $(TEMPLATES)
-	yamllint --strict infra compose .pre-commit-config.yaml
+	yamllint --strict infra compose tests-e2e .pre-commit-config.yaml
 	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd client-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd master-service && env $(DEPLOY_ENV) python -W ignore manage.py check --deploy --fail-level WARNING
