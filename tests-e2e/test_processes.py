@@ -55,13 +55,14 @@ def nginx(
         pytest.fail("This test needs nginx: apt-get install nginx-light", pytrace=False)
     upstream = "".join(f"server {LOOPBACK}:{server}; " for server in servers)
     other = {
+        # First: what is put in by the others may lie there, too.
+        "/tmp/": f"{directory}/",
         # In the image it is nobody's servant; here it must read what only this user may.
         "worker_processes 2;": f"user {getuser()}; worker_processes 1;",
         "listen 8080;": f"listen {LOOPBACK}:{port};",
         "http://web:8000": "http://web",
         "http {": f"http {{ upstream web {{ {upstream} }}",
         "include proxy": f"include {NGINX}/proxy",
-        "/tmp/": f"{directory}/",
         "exec nginx": f"exec {program} -c {directory}/nginx.conf -e {directory}/error.log",
     }
     for name in ("nginx.conf", "start"):
