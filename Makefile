@@ -92,9 +92,11 @@ lint-infra: $(VENV)/.ready $(CHECKOV)/.ready ## Check what deploys: images, scri
 	sed -i 's|/tmp/trusted|trusted|' .lint/nginx/nginx.conf
 	sed 's|/tmp/||; /^exec /d' infra/nginx/start | (cd .lint/nginx && TRUSTED_HOP=10.0.0.0/16 sh)
 	gixy --skips host_spoofing .lint/nginx/nginx.conf
-	for overlay in staging production; do \
-	  kubectl kustomize infra/k8s/overlays/$$overlay >.lint/k8s/$$overlay.yaml; done
-	$(CHECKOV)/bin/checkov --directory .lint/k8s --config-file infra/k8s/.checkov.yaml
+	for part in overlays/{staging,production} components/external-secrets observability; do \
+	  kubectl kustomize infra/k8s/$$part >.lint/k8s/$${part##*/}.yaml; done
+	$(CHECKOV)/bin/checkov --config-file infra/k8s/.checkov.yaml \
+	  --file .lint/k8s/{staging,production,external-secrets}.yaml
+	$(CHECKOV)/bin/checkov --config-file infra/k8s/observability/.checkov.yaml --file .lint/k8s/observability.yaml
 	cd tests-e2e && python -m pytest -m static
 
 .PHONY: format
@@ -121,7 +123,7 @@ sbom: $(VENV)/.ready images ## Write what is in each image, Debian's and Python'
 	  usercast-{master,client}{,-nginx}:$$tag
 
 .PHONY: compose
-compose: images ## Run the whole system with Docker, in the background; docker compose down ends it
+compose: images ## Run the whole system with Docker, in the background (compose/compose.yaml says more)
 	@docker compose --file compose/compose.yaml up --detach --wait
 	@docker compose --file compose/compose.yaml run --rm logins
 
@@ -135,6 +137,7 @@ lock: $(VENV)/.ready ## Renew every lock file
 	  $(COMPILE) --upgrade --no-emit-package usercast -o $$service-service/requirements.txt \
 	    $$service-service/pyproject.toml; done
 	$(COMPILE) --upgrade --no-emit-package usercast -o requirements/dev.txt \
+	  --group client-service/pyproject.toml:development \
 	  master-service/pyproject.toml client-service/pyproject.toml requirements/dev.in
 	for tool in uv build checkov; do \
 	  $(COMPILE) --upgrade -o requirements/$$tool.txt requirements/$$tool.in; done

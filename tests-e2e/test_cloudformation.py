@@ -148,15 +148,19 @@ def test_only_this_account_publishes_and_only_by_tls(aws: Aws, deployed: Outputs
 def test_only_the_topic_sends_into_the_queues_and_only_by_tls(aws: Aws, name: str) -> None:
     for kind in ("live", "bulk", "dead", "undelivered"):
         attributes = queue(aws, f"usercast-{name}-{kind}")
-        allow, deny = attributes["Policy"]["Statement"]
-        assert (allow["Effect"], deny["Effect"]) == ("Allow", "Deny")
-        assert allow["Principal"] == {"Service": "sns.amazonaws.com"}
-        assert allow["Action"] == "sqs:SendMessage"
-        assert allow["Condition"] == {"ArnEquals": {"aws:SourceArn": TOPIC}}
+        *allow, deny = attributes["Policy"]["Statement"]
+        assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
+        assert deny["Condition"] == WITHOUT_TLS
         # A lane's dead letters come from SQS itself.
-        assert (attributes["QueueArn"] in allow["Resource"]) == (kind != "dead")
-        assert (deny["Principal"], deny["Condition"]) == ("*", WITHOUT_TLS)
-        assert attributes["QueueArn"] in deny["Resource"]
+        assert len(allow) == (kind != "dead")
+        for statement in allow:
+            assert statement["Effect"] == "Allow"
+            assert statement["Principal"] == {"Service": "sns.amazonaws.com"}
+            assert statement["Action"] == "sqs:SendMessage"
+            assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": TOPIC}}
+        # SQS refuses a policy that names another queue, or several; LocalStack does not.
+        for statement in (*allow, deny):
+            assert statement["Resource"] == attributes["QueueArn"]
 
 
 @pytest.mark.parametrize(("name", "lane"), [*product(CLIENTS, ("live", "bulk"))])
@@ -200,6 +204,12 @@ class Statement(NamedTuple):
 
 
 Policies = dict[tuple[str, str], list[Statement]]
+#: What SNS asks of a subscription, for which it knows no resource.
+OF_A_SUBSCRIPTION = {
+    "sns:GetSubscriptionAttributes",
+    "sns:SetSubscriptionAttributes",
+    "sns:Unsubscribe",
+}
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +242,7 @@ def as_list(value: str | list[str]) -> list[str]:
 
 
 def allowed(policy: list[Statement], action: str, resource: str) -> bool:
-    """What IAM says; the conditions, which only KMS's statements have, are met."""
+    """What IAM says; the conditions are met."""
     covering = [statement.allows for statement in policy if statement.covers(action, resource)]
     return bool(covering) and all(covering)
 
@@ -245,6 +255,9 @@ def test_no_policy_allows_all_actions_or_all_resources(
         wild = {action for action in statement.actions if "*" in action}
         assert wild <= {"kms:GenerateDataKey*"}
         key = deployed["usercast-users"]["KeyArn"]
+        if statement.resources == ["*"]:
+            assert {*statement.actions} == OF_A_SUBSCRIPTION
+            continue
         assert all(
             resource == key or (f":{ACCOUNT}:" in resource and "usercast" in resource)
             for resource in statement.resources
@@ -253,9 +266,12 @@ def test_no_policy_allows_all_actions_or_all_resources(
 
 def test_key_is_used_by_way_of_the_queue_or_the_topic_only(policies: Policies) -> None:
     for (owner, name), policy in policies.items():
-        crypt = [statement for statement in policy if statement.condition]
-        if name in {"Registrar", "TopicKeeper", "Worker"}:
+        crypt = [each for each in policy if any("kms:" in action for action in each.actions)]
+        if name in {"Registrar", "Worker"}:
             assert not crypt
+            continue
+        if name == "TopicKeeper":  # It changes the key, and cannot use it.
+            assert not any("crypt" in action or "Data" in action for action in crypt[0].actions)
             continue
         (statement,) = crypt
         service = "sns" if owner == "master" else "sqs"
@@ -289,6 +305,17 @@ def test_role_of_a_service_account_may_what_its_process_may(aws: Aws, deployed: 
     }
 
 
+def test_registrar_subscribes_queues_of_this_account_alone(policies: Policies) -> None:
+    (statement,) = [
+        each for each in policies["master", "Registrar"] if "sns:Subscribe" in each.actions
+    ]
+    assert statement.resources == [TOPIC]
+    assert statement.condition == {
+        "StringEquals": {"sns:Protocol": "sqs"},
+        "StringLike": {"sns:Endpoint": f"arn:aws:sqs:{REGION}:{ACCOUNT}:usercast-*"},
+    }
+
+
 def test_registrar_cannot_touch_the_topics_stack(policies: Policies) -> None:
     stack = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/usercast"
     registrar = policies["master", "Registrar"]
@@ -306,7 +333,7 @@ def recorder(system: Deployment, tmp_path: Path, everything_runs: None) -> Recor
 
 
 def unused(policy: list[Statement], calls: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """What is allowed, but to the key, that nobody has called."""
+    """What is allowed without a condition, and nobody has called."""
     return {
         (action, resource)
         for statement in policy

@@ -73,6 +73,31 @@ def test_host_is_reached_by_the_load_balancer_alone() -> None:
     assert everybody == [443, 80]
 
 
+def test_host_is_not_replaced_by_a_change_of_what_it_starts_with() -> None:
+    found = resources("ec2/host.yaml")
+    host = found["Host"]["Properties"]
+    # Another version, network or zone would be another host, without the swarm's secrets.
+    assert host["LaunchTemplate"]["Version"] == "1"
+    assert host["InstanceType"] == {"Ref": "InstanceType"}
+    assert "InstanceType" not in found["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
+
+
+def test_what_prometheus_cannot_tell_since_it_is_there_itself_has_an_alarm() -> None:
+    told = {"If": ["Notifies", [{"Ref": "NotifyTopicArn"}], {"Ref": "AWS::NoValue"}]}
+    metrics = set()
+    for path in ("ec2/host.yaml", "ec2/site.yaml", "ec2/data.yaml"):
+        for each in resources(path).values():
+            if each["Type"] == "AWS::CloudWatch::Alarm":
+                properties = each["Properties"]
+                assert properties["AlarmActions"] == properties["OKActions"] == told
+                metrics.add(f"{properties['Namespace']} {properties['MetricName']}")
+    assert metrics == {
+        "AWS/EC2 StatusCheckFailed",
+        "AWS/ApplicationELB UnHealthyHostCount",
+        "AWS/RDS FreeStorageSpace",
+    }
+
+
 def test_host_gives_its_role_to_no_bare_get_and_its_disk_to_nobody() -> None:
     data = resources("ec2/host.yaml")["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
     assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
@@ -179,9 +204,9 @@ def test_user_data_makes_a_swarm_once(tmp_path: Path) -> None:
     for name in programs:
         (tmp_path / name).write_text(STAND_IN)
         (tmp_path / name).chmod(0o700)
-    script = script.replace("/etc/docker", f"{tmp_path}/etc").replace(
-        "/opt/aws/bin/cfn-signal", "cfn-signal"
-    )
+    script = script.replace("/opt/aws/bin/cfn-signal", "cfn-signal")
+    script = script.replace("/etc/", f"{tmp_path}/etc/")
+    (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
     calls = tmp_path / "calls"
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
     for _ in range(2):
@@ -190,7 +215,9 @@ def test_user_data_makes_a_swarm_once(tmp_path: Path) -> None:
     (initiated,) = [call for call in called if call.startswith("docker swarm init")]
     assert initiated.startswith("docker swarm init --advertise-addr 10.0.0.5 ")
     assert len([call for call in called if call.startswith("cfn-signal --exit-code 0")]) == 2
-    assert json.loads((tmp_path / "etc" / "daemon.json").read_text())["log-opts"]
+    assert json.loads((tmp_path / "etc" / "docker" / "daemon.json").read_text())["log-opts"]
+    timer = "systemctl enable --now docker-images.timer"
+    assert called.index("systemctl daemon-reload") < called.index(timer)
     # And what goes wrong is told to CloudFormation.
     (tmp_path / "dnf").write_text("#!/bin/bash\nexit 3\n")
     ended = subprocess.run(["bash", "-c", script], env=environment, check=False)

@@ -1,7 +1,9 @@
 """A client's web and clock processes: several side by side, restarted, and as in development."""
 
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +50,7 @@ def running(
 @contextmanager
 def nginx(
     system: System, port: int, servers: list[int], directory: Path, **variables: str
-) -> Iterator[None]:
+) -> Iterator[Process]:
     """Our image's nginx, but for where it listens, keeps its files and finds the web processes."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if program is None:
@@ -70,8 +72,9 @@ def nginx(
         for ours, here in other.items():
             text = text.replace(ours, here)
         (directory / name).write_text(text)
-    with running(system, "nginx", f"exec sh {directory}/start", port=port, **variables):
-        yield
+    command = f"exec sh {directory}/start"
+    with running(system, "nginx", command, port=port, **variables) as process:
+        yield process
 
 
 def sockets_of(process: Process, port: int) -> int:
@@ -113,6 +116,25 @@ def test_web_processes_behind_nginx_work_alike(
                 again.until("changes", cursor=frame["cursor"] + 1)
 
 
+@pytest.mark.embedded
+def test_nginx_ends_although_a_page_is_open(
+    system: System, clients: dict[str, Api], tmp_path: Path
+) -> None:
+    """The next one waits for its port. The page is told, and comes again."""
+    front, server = free_port(), free_port()
+    url = f"http://{LOOPBACK}:{front}"
+    web = system.processes["billing-web"].command
+    with (
+        running(system, "web-1", web, port=server, PORT=str(server), ALLOWED_ORIGINS=url),
+        nginx(system, front, [server], tmp_path) as process,
+        socket(url, cookie_of(url, clients["billing"].login)) as page,
+    ):
+        page.until("hello")
+        os.kill(process.pid, signal.SIGQUIT)
+        assert page.closes(within=SOON_SECONDS)
+        eventually(lambda: not process.running, within=SOON_SECONDS, what="nginx ended")
+
+
 class Mirror(BaseHTTPRequestHandler):
     """Answers with what it was asked, headers and all."""
 
@@ -128,6 +150,7 @@ class Mirror(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = json.dumps(dict(self.headers)).encode()
         self.send_response(200)
+        self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -189,6 +212,10 @@ def test_nginx_keeps_to_itself_what_is_not_for_the_outside(
         for path in ("/metrics", "/readyz"):
             assert http.get(url + path).status_code == 404, path
         assert http.get(f"{url}/livez").status_code == 200
+        # Said by nginx, of its own answers too; and by it alone.
+        for path in ("/", "/metrics", "/static/none"):
+            said = http.get(url + path).headers.get_list("X-Content-Type-Options")
+            assert said == ["nosniff"], path
         # The largest import, and no more.
         assert http.post(f"{url}/", content=b"x" * 50 * 1024**2).status_code == 200
         assert http.post(f"{url}/", content=b"x" * 52 * 1024**2).status_code == 413

@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from environs import validate
@@ -42,7 +43,8 @@ for origin in ALLOWED_ORIGINS:
 USERCAST_FEED_KEEP = env.int("USERCAST_FEED_KEEP", 100_000)
 
 INSTALLED_APPS = [
-    "daphne",
+    # Before staticfiles, whose `runserver` it replaces. Images have uvicorn alone.
+    *(["daphne"] if find_spec("daphne") else []),
     "usercast_client.replica",
     "usercast_client.inbox",
     "usercast_client.live",

@@ -31,9 +31,12 @@ def main(services: Path, observability: Path) -> None:
 def keep(path: Path, value: str | None = None) -> str:
     """What the file holds; if there is none, the value or a new secret, which it holds then."""
     if not path.exists():
-        path.write_text(value or secrets.token_hex(24))
+        # Under its name only when it is whole.
+        unfinished = path.with_name(f".{path.name}")
+        unfinished.write_text(value or secrets.token_hex(24))
         # Servers of other users read some of them, and only containers have the volume.
-        path.chmod(0o444)
+        unfinished.chmod(0o444)
+        unfinished.rename(path)
     return path.read_text()
 
 

@@ -18,7 +18,9 @@ from packageurl import PackageURL
 DIRECTORY = Path("dist") / "sbom"
 _DEBIAN = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
 _DISTRIBUTIONS = """
+import platform
 from importlib.metadata import distributions
+print("python", platform.python_version())
 for each in distributions():
     print(each.metadata["Name"], each.version)
 """
@@ -44,7 +46,10 @@ def components(image: str) -> list[Component]:
         for name, version, architecture in inside(image, _DEBIAN)
     }
     found |= {
-        PackageURL("pypi", None, name.lower().replace("_", "-"), version)
+        # Python itself need not be Debian's.
+        PackageURL("generic", None, name, version)
+        if name == "python"
+        else PackageURL("pypi", None, name.lower().replace("_", "-"), version)
         for name, version in inside(image, _PYTHON)
     }
     return [

@@ -10,7 +10,8 @@
 # openssh-server).
 #
 # Takes the ports 8080 and 8081, and those of compose.yaml; leaves images and nothing else behind.
-# Needs a Docker that is in no swarm. DOCKER_BUILD_OPTIONS go to `docker build`.
+# Needs a Docker with compose and buildx that is in no swarm, Chromium, curl and openssl; `make lab`
+# brings the Python. DOCKER_BUILD_OPTIONS go to `docker build`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lab=infra/lab
@@ -20,6 +21,14 @@ ok() { printf '  ok  %-64s %4d s\n' "$*" "$SECONDS"; }
 stop() { printf '  NOT AS IT MUST BE: %s\n' "$*" >&2; exit 1; }
 silent() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; stop "$*"; }; }
 said() { grep -qF -- "$1" "$work/out" || stop "no word of '$1': $(cat "$work/out")"; }
+within() { # seconds, command…: until it succeeds
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >"$work/out" 2>&1; do
+    [ $SECONDS -lt $deadline ] || { cat "$work/out" >&2; stop "$*"; }
+    sleep 1
+  done
+}
 refused() { # what it must say, command…
   local words=$1
   shift
@@ -27,8 +36,20 @@ refused() { # what it must say, command…
   said "$words"
 }
 
+for each in docker curl openssl python git; do
+  command -v "$each" >/dev/null || stop "there is no $each"
+done
+docker info >/dev/null 2>&1 || stop "Docker does not answer"
+for each in compose buildx; do
+  docker "$each" version >/dev/null 2>&1 || stop "docker $each is not installed"
+done
+python -c 'import playwright, websockets' 2>/dev/null || stop "this Python lacks playwright: use make lab"
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || stop "there is no chromium"
+
 work=$(mktemp -d)
+export STATE=$work/state
 cleaners=()
+registry_pid="" sshd_pid=""
 clean() {
   local cleaner
   for cleaner in "${cleaners[@]}"; do "$cleaner" >/dev/null 2>&1 || true; done
@@ -41,17 +62,19 @@ trap clean EXIT
 images() {
   part "images"
   infra/images/build | sed 's/^/      /'
-  local image kind made
+  local image kind found
   for kind in master client; do
     image=usercast-$kind
     [ "$(inside "$image" id -u)" = 10001 ] || stop "$image is root"
     inside "$image" sh -c 'touch /tmp/file && ! touch /app/file 2>/dev/null' || stop "$image: not only /tmp can be written"
-    for made in gcc cc make git hatchling uv; do
-      ! inside "$image" sh -c "command -v $made" >/dev/null || stop "$image has $made"
-    done
-    [ -z "$(inside "$image" find /app /opt/venv -name tests -o -path '*usercast*' -name 'test*')" ] \
-      || stop "$image has tests"
-    ! docker history --no-trunc "$image" | grep -qiE 'password|secret_key=[^b]' || stop "$image: a secret in its history"
+    # Each of these ends with an error if it cannot be asked, and that is no good answer.
+    # shellcheck disable=SC2016  # The container's shell is to expand it.
+    found=$(inside "$image" sh -c 'for each; do command -v "$each" || true; done' - gcc cc make git hatchling uv pip pip3)
+    [ -z "$found" ] || stop "$image has $found"
+    found=$(inside "$image" find /app /opt/venv -name tests -o -path '*usercast*' -name 'test*' -o -name '.git' -o -name '.env')
+    [ -z "$found" ] || stop "$image has $found"
+    found=$(docker history --no-trunc --format '{{.CreatedBy}}' "$image")
+    ! grep -qiE 'password|secret_key=[^b]' <<<"$found" || stop "$image: a secret in its history"
     [ "$(inside "$image" sh -c 'TZ=Asia/Tokyo date +%Z')" = JST ] || stop "$image knows no time zones"
     ! docker run --rm "$image" nonsense 2>"$work/out" || stop "$image runs nonsense"
     grep -q "usercast: 'nonsense' cannot be run here" "$work/out" || stop "$image: no clear word about nonsense"
@@ -85,13 +108,31 @@ compose() {
   composed run --rm logins >"$work/logins"
   python "$lab/browser.py" http://localhost:8000 http://localhost:8001 "$work/logins" | sed 's/^/      /'
   ok "a change reaches a browser through nginx"
-  for name in master-web master-worker master-beat billing-web billing-poller billing-clock; do
-    local before=$SECONDS
+  uploads
+  for name in master-web master-relay master-worker master-beat billing-web billing-poller billing-worker billing-clock; do
+    local before=$SECONDS code
     composed stop --timeout 30 "$name" >/dev/null 2>&1
     [ $((SECONDS - before)) -lt 15 ] || stop "$name took more than 15 s to stop"
-    [ "$(docker inspect --format '{{.State.ExitCode}}' "usercast-lab-$name-1")" != 137 ] || stop "$name had to be killed"
+    code=$(docker inspect --format '{{.State.ExitCode}}' "usercast-lab-$name-1")
+    [ "$code" = 0 ] || stop "$name ended with $code on SIGTERM"
   done
-  ok "processes end on SIGTERM"
+  ok "processes end on SIGTERM, by themselves"
+}
+
+# Four of the largest size at a time, while /tmp has room for three.
+uploads() {
+  local each pids=() state
+  head -c 50M /dev/zero >"$work/large"
+  for each in 1 2 3 4; do
+    curl --silent --output /dev/null --limit-rate 25M --data-binary "@$work/large" http://localhost:8000/admin/login/ &
+    pids+=($!)
+  done
+  for each in "${pids[@]}"; do wait "$each" || true; done
+  rm "$work/large"
+  state=$(docker inspect --format '{{.State.OOMKilled}} {{.RestartCount}}' usercast-lab-master-nginx-1 usercast-lab-master-web-1)
+  [ "$state" = $'false 0\nfalse 0' ] || stop "uploads of 50 MB ended nginx or web: $state"
+  curl --silent --fail --output /dev/null http://localhost:8000/admin/login/ || stop "no page after uploads of 50 MB"
+  ok "four uploads of 50 MB at once leave nginx and web alive"
 }
 
 composed() { docker compose --project-name usercast-lab --file compose/compose.yaml "$@"; }
@@ -105,7 +146,7 @@ swarm() {
   settings
 
   # As docs/deployment.md has it.
-  until silent_topic; do sleep 1; done
+  within 120 silent_topic
   database master
   silent "$swarm/secret.sh" first master
   silent deploy master
@@ -129,6 +170,11 @@ swarm() {
   silent deploy client billing
   [ "$(running_tasks)" = "$tasks" ] || stop "a second deployment of the same started something anew"
   ok "the same again changes nothing"
+  # What is not of the tasks themselves is no reason to wait for new ones.
+  silent docker service scale billing_web=3
+  silent deploy client billing
+  [ "$(docker ps --quiet --filter label=com.docker.swarm.service.name=billing_web | wc -l)" = 2 ] || stop "billing_web is not two again"
+  ok "a service that was scaled by hand is as its file has it again"
 
   for name in $(docker ps --quiet --filter label=com.docker.stack.namespace); do
     case $(docker inspect --format '{{.Config.Image}}' "$name") in valkey*) continue ;; esac
@@ -151,7 +197,7 @@ swarm_up() { # database…
   docker run --detach --name usercast-lab-postgres --network usercast --env POSTGRES_PASSWORD=lab postgres:17 >/dev/null
   docker run --detach --name usercast-lab-localstack --network usercast \
     --env SERVICES=sns,sqs,iam,sts,s3,cloudformation,kms localstack/localstack:4.14.0 >/dev/null
-  until docker exec usercast-lab-postgres pg_isready -h 127.0.0.1 -U postgres >/dev/null 2>&1; do sleep 1; done
+  within 60 docker exec usercast-lab-postgres pg_isready -h 127.0.0.1 -U postgres
   local name
   for name; do
     docker exec usercast-lab-postgres psql -h 127.0.0.1 "postgres://postgres:lab@127.0.0.1/postgres" -qc \
@@ -177,7 +223,7 @@ silent_topic() {
       AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=eu-west-1 SECRET_KEY=x \
       DATABASE_URL=postgres://x@127.0.0.1/x REDIS_URL=redis://127.0.0.1/0 \
       USERCAST_TOPIC_ARN=arn:aws:sns:eu-west-1:000000000000:usercast-users
-  ) usercast-master manage deploy_topic >"$work/out" 2>&1
+  ) usercast-master manage deploy_topic
 }
 
 database() { # stack
@@ -186,7 +232,7 @@ database() { # stack
 database_url() { printf 'postgres://postgres:lab@usercast-lab-postgres:5432/%s' "$1"; }
 
 deploy() { EXTRA_STACK_FILE=$PWD/$lab/$1.yaml "$swarm/deploy.sh" "$@"; }
-apply() { EXTRA_STACK_FILE=$PWD/$lab/client.yaml WAIT_SECONDS=180 "$swarm/apply.sh" billing "$@"; }
+apply() { EXTRA_STACK_FILE=$PWD/$lab/client.yaml WAIT_SECONDS=${WAIT_SECONDS:-180} "$swarm/apply.sh" billing "$@"; }
 
 task() { docker ps --quiet --filter "label=com.docker.swarm.service.name=$1" | head -1; }
 in_task() { # service command…
@@ -235,12 +281,14 @@ versions() { docker secret ls --format '{{.Name}}' | grep -c "^$1-v"; } # full n
 variant() { # tag
   { echo "FROM usercast-client:latest"; echo "USER root"; cat; echo "USER 10001:10001"; } | docker build --quiet --tag "usercast-client:$1" - >/dev/null
   docker tag usercast-client-nginx:latest "usercast-client-nginx:$1"
-  sed "s/^TAG=.*/TAG=$1/" "$swarm/state/billing/good/given" >"$work/wanted"
+  sed "s/^TAG=.*/TAG=$1/" "$STATE/billing/good/given" >"$work/wanted"
 }
 
 upgrade() {
+  local cookie
   variant lab-next <<<'LABEL lab=next'
-  traffic --until "$work/stop" &
+  cookie=$(python "$lab/session.py" http://localhost:8081 sign-in staff the-password-of-the-lab)
+  COOKIE=$cookie traffic --until "$work/stop" &
   local running=$!
   silent apply "$work/wanted"
   touch "$work/stop"
@@ -255,6 +303,11 @@ broken() {
   refused "nothing was changed" apply "$work/wanted"
   in_state lab-next
   ok "a release that cannot migrate changes nothing"
+
+  sed 's/^AWS_REGION=.*/AWS_REGION=eu-west-2/' "$STATE/billing/good/given" >"$work/wanted"
+  WAIT_SECONDS=100 refused "it is at lab-next again" apply "$work/wanted"
+  cat "$work/out"
+  ok "a deployment that finds no queues is rolled back, and says what it lacks"
 
   variant lab-broken <<<'RUN sed -i "s/^web: .*/web: false/" /app/Procfile'
   refused "it is at lab-next again" apply "$work/wanted"
@@ -273,9 +326,9 @@ in_state() { # tag: all services of billing have it
 swarm_down() {
   docker stack rm billing master || true
   sleep 5
-  docker rm --force usercast-lab-postgres usercast-lab-localstack || true
+  docker rm --force --volumes usercast-lab-postgres usercast-lab-localstack || true
   docker swarm leave --force || true
-  rm -rf "$swarm/state"
+  rm -rf "$STATE"
 }
 
 # Remote: from a repository of its own, through a registry, to a host by ssh
@@ -440,7 +493,7 @@ in_far_registry() { "${far[@]}" docker buildx imagetools inspect "$at/$1:$tag" >
 
 deploying() {
   local tasks
-  until silent_topic; do sleep 1; done
+  within 120 silent_topic
   database_url master | silent "${far[@]}" ssh lab usercast/secret.sh new master database-url
   silent "${far[@]}" ssh lab usercast/secret.sh first master
   # This machine is the host, too: it must not have them from the push.
@@ -475,13 +528,14 @@ unwatched() {
 }
 
 remote_down() {
-  kill "$registry_pid" "$sshd_pid"
+  # shellcheck disable=SC2086  # One may be none.
+  kill $registry_pid $sshd_pid || true
   docker image ls --digests --format '{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}' "$at/*" | xargs docker image rm
 }
 
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(images compose swarm remote)
 for each in "${parts[@]}"; do
-  case $each in images | compose | swarm | remote) "$each" ;; *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;; esac
+  case $each in images | compose | swarm | remote) "$each" ;; *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;; esac
 done
 part "all as it must be, in $SECONDS s"

@@ -4,10 +4,11 @@
 #   apply.sh <stack> [<file>]   the file has the variables of <stack>.yaml, TAG among them; without it,
 #                               the last deployment that was well, with the newest secrets
 #
-# Migrates the database first, as a job; then updates, and waits until every task is healthy, for
-# WAIT_SECONDS at most (300). If one does not get so, all services go back to the last deployment that
-# was well, and the exit code is 1. Migrations stay: a release must be able to work with the database of
-# the next one. Safe to repeat, also after it was killed. EXTRA_STACK_FILE is laid over the stack's file.
+# Migrates the database first, as a job; then updates, and waits until every task is healthy and has
+# what it needs (database, queues, topic), for WAIT_SECONDS at most (300). If one does not get so, all
+# services go back to the last deployment that was well, and the exit code is 1. Migrations stay: a
+# release must be able to work with the database of the next one. Safe to repeat, also after it was
+# killed. EXTRA_STACK_FILE is laid over the stack's file.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=infra/swarm/names.sh
@@ -16,7 +17,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 1 ] || usage
 [ "$1" = master ] || check_client "$1"
 export STACK=$1
-state=$here/state/$STACK
+state=${STATE:-$here/state}/$STACK
+kind=client
+[ "$STACK" != master ] || kind=master
 
 main() {
   # Once begun it ends, in one state or the other, even if nobody watches any more.
@@ -44,10 +47,11 @@ main() {
 
 # Everything that a deployment is made of, in one directory: so that it can be had again.
 prepare() { # file with variables, or nothing
-  local name lacks kind=client
+  local name lacks
   lacks=$(missing "$STACK" | tr '\n' ' ')
   [ -z "$lacks" ] || stop "$STACK lacks the secrets ${lacks}- make them: secret.sh first $STACK"
-  [ "$STACK" != master ] || kind=master
+  # Killed between the two steps of `keep`.
+  [ -d "$state/good" ] || [ ! -d "$state/before" ] || mv "$state/before" "$state/good"
   rm -rf "$state/wanted"
   if [ -n "$1" ]; then
     mkdir "$state/wanted"
@@ -84,19 +88,25 @@ keep() {
   [ ! -d "$state/good" ] || mv "$state/good" "$state/before"
   mv "$state/wanted" "$state/good"
   for name in $(secrets_of "$STACK"); do remove_old "$STACK" "$name"; done
+  for name in $(docker config ls --format '{{.Name}}' | grep "^$STACK-site-" | grep -vF -- "-$SITE_VERSION"); do
+    docker config rm "$name" >/dev/null 2>&1 || true
+  done
 }
 
 migrate() {
-  local job=${STACK}_migrate name version options=() kind=client deadline=$((SECONDS + ${WAIT_SECONDS:-300}))
-  [ "$STACK" != master ] || kind=master
+  local job=${STACK}_migrate name version options=() deadline=$((SECONDS + ${WAIT_SECONDS:-300})) told_at=$SECONDS
   for name in $(secrets_of "$STACK"); do
     version=$(version_variable "$name")
     options+=(--secret "source=$(full_name "$STACK" "$name")-${!version},target=$name,uid=10001,gid=10001,mode=0400")
   done
   docker service rm "$job" >/dev/null 2>&1 || true
+  # Of a deployment that was killed: two must not change one database.
+  while [ -n "$(docker ps --quiet --filter "label=com.docker.swarm.service.name=$job")" ]; do sleep 1; done
   docker service create --detach --quiet --with-registry-auth --name "$job" \
     --mode replicated-job --restart-condition none --network usercast \
     --read-only --cap-drop ALL --mount type=tmpfs,target=/tmp --no-healthcheck "${options[@]}" \
+    --limit-memory 512M --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
+    --env "TZ=${TZ:-UTC}" --env "AWS_DEFAULT_REGION=$AWS_REGION" \
     --env DATABASE_URL_FILE=/run/secrets/database-url --env SECRET_KEY_FILE=/run/secrets/secret-key \
     --env REDIS_URL=redis://valkey:6379/0 --env "USERCAST_TOPIC_ARN=$USERCAST_TOPIC_ARN" \
     --env "USERCAST_CLIENT=$STACK" --env "ALLOWED_ORIGINS=${ALLOWED_ORIGINS:-}" \
@@ -106,7 +116,12 @@ migrate() {
     task=$(docker service ps "$job" --no-trunc --format '{{.CurrentState}}|{{.Error}}' | head -1)
     case $task in
       Complete*) break ;;
-      Running*) ;;  # As long as it takes.
+      Running*)  # As long as it takes.
+        [ $((SECONDS - told_at)) -lt 60 ] || {
+          told_at=$SECONDS
+          say "$STACK: it goes on migrating; docker service logs $job shows how far it is"
+        }
+        ;;
       Failed* | Rejected* | Shutdown* | Orphaned*)
         docker service logs --raw --tail 20 "$job" >&2 || true
         docker service rm "$job" >/dev/null
@@ -133,9 +148,11 @@ bring() { # directory
     cd "$1" || exit  # `set -e` is off where a caller asks for the outcome.
     load .
     # What it says when all is well is about registries; when not, it is the reason.
-    said=$(docker stack deploy --with-registry-auth --prune "${files[@]}" "$STACK" 2>&1) || { say "$said"; exit 1; }
+    said=$(docker stack deploy --with-registry-auth --resolve-image changed --prune "${files[@]}" "$STACK" 2>&1) \
+      || { say "$said"; exit 1; }
   ) || return 1
   local deadline=$((SECONDS + ${WAIT_SECONDS:-300})) waiting
+  : >"$state/lacks"
   while true; do
     waiting=""
     names=$(services) || names=""
@@ -147,10 +164,14 @@ bring() { # directory
         *) waiting+=" $service" ;;
       esac
     done
+    [ -n "$waiting" ] || waiting=$(unready "$state/lacks")
     [ -n "$waiting" ] || return 0
     if [ $SECONDS -gt $deadline ]; then
       say "$STACK: after ${WAIT_SECONDS:-300} s still not healthy:$waiting"
-      for service in $waiting; do tell "$service"; done
+      sed 's/^/  /' "$state/lacks" >&2
+      for service in $(services); do
+        case " $waiting " in *" $service "*) tell "$service" ;; esac
+      done
       return 1
     fi
     sleep 2
@@ -161,9 +182,22 @@ services() {
   docker service ls --filter "label=com.docker.stack.namespace=$STACK" --format '{{.Name}}' | sort
 }
 
-# A service and what it is to be: it changes when, and only when, an update begins.
+# The services whose tasks on this host lack what they need; what it is goes to the file. nginx and
+# valkey need nothing.
+unready() { # file
+  local task service
+  : >"$1"
+  while read -r task service; do
+    case $service in *_nginx | *_valkey) continue ;; esac
+    docker exec "$task" /app/run healthy --ready >>"$1" 2>&1 </dev/null || printf ' %s' "$service"
+  done < <(docker ps --filter "label=com.docker.stack.namespace=$STACK" \
+    --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}')
+}
+
+# A service and what its tasks are to be: it changes when, and only when, an update begins.
 spec() { # service
-  echo "$1:$(docker service inspect --format '{{json .Spec}}' "$1" | sha256sum | cut -c1-16)"
+  local what='{{json .Spec.TaskTemplate}}{{json .Spec.EndpointSpec}}'
+  echo "$1:$(docker service inspect --format "$what" "$1" | sha256sum | cut -c1-16)"
 }
 
 stands() { # service, the specs before: well, failed, or nothing yet
@@ -178,9 +212,10 @@ stands() { # service, the specs before: well, failed, or nothing yet
     *" $(spec "$1") "*) ;;
     *" $1:"*) [ "$update" = completed ] || return 0 ;;
   esac
-  wanted=$(docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}}' "$1")
-  running=$(docker service ps "$1" --filter desired-state=running --format '{{.CurrentState}}' | grep -c '^Running' || true)
-  [ "$running" != "$wanted" ] || echo well
+  wanted=$(docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}} {{.Spec.TaskTemplate.ContainerSpec.Image}}' "$1")
+  running=$(docker service ps "$1" --no-trunc --filter desired-state=running --format '{{.Image}} {{.CurrentState}}' \
+    | grep -cF "${wanted#* } Running" || true)
+  [ "$running" != "${wanted%% *}" ] || echo well
 }
 
 tell() { # service

@@ -7,7 +7,7 @@
 #
 # Settings are in deploy.env, master.env and <name>.env (see the *.example), beside this file or in the
 # directory SETTINGS. Safe to repeat, also after it was broken off: what is there already is neither
-# built nor pushed nor started again. Broken off while the host deploys, it only stops watching. With
+# built nor pushed nor started again. Broken off while another host deploys, it only stops watching. With
 # ALLOW_DIRTY=1 also what is not committed is deployed: for a trial.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +27,7 @@ main() {
 
   TAG=$("$root/infra/images/build" --tag)
   case $TAG in
-    *-dirty) [ -n "${ALLOW_DIRTY:-}" ] || stop "there are changes that are not committed: what runs must be in git" ;;
+    *-dirty*) [ -n "${ALLOW_DIRTY:-}" ] || stop "there are changes that are not committed: what runs must be in git" ;;
   esac
   [ -z "$SSH_HOST" ] || on_host true </dev/null
   push "$kind"
@@ -59,6 +59,7 @@ push() { # kind
     if in_registry "$image"; then say "$image:$TAG is in the registry"; else missing+=("$image"); fi
   done
   [ ${#missing[@]} -gt 0 ] || return 0
+  [ -z "$REGISTRY" ] || export DOCKER_BUILD_OPTIONS="--platform=${PLATFORM:-linux/amd64} ${DOCKER_BUILD_OPTIONS:-}"
   "$root/infra/images/build" "$1"
   [ -n "$REGISTRY" ] || return 0
   for image in "${missing[@]}"; do
@@ -69,9 +70,9 @@ push() { # kind
   done
 }
 
-# A tag cannot be pushed twice (infra/ecr): whoever has it has this very revision. Not so if it is dirty.
+# A tag cannot be pushed twice (infra/ecr): whoever has it has this very content.
 in_registry() { # image
-  [ -n "$REGISTRY" ] && [ "${TAG%-dirty}" = "$TAG" ] \
+  [ -n "$REGISTRY" ] \
     && docker buildx imagetools inspect "$REGISTRY$1:$TAG" >/dev/null 2>&1
 }
 

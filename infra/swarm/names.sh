@@ -26,8 +26,9 @@ check_client() { # name
 lock() { # stack
   [ "${USERCAST_LOCKED:-}" != "$1" ] || return 0
   # shellcheck disable=SC2154  # Where the script is that reads this file.
-  mkdir -p "$here/state/$1"
-  exec 9>"$here/state/$1/lock"
+  local state=${STATE:-$here/state}/$1
+  mkdir -p "$state"
+  exec 9>"$state/lock"
   flock -n 9 || stop "another deployment of $1 is under way"
   export USERCAST_LOCKED=$1
 }

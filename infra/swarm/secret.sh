@@ -4,7 +4,8 @@
 # older ones when all is well.
 #
 #   secret.sh first <stack>           makes what is missing and can be random; names what cannot be
-#   secret.sh new <stack> <name>      a new version, from standard input, for the next deployment
+#   secret.sh new <stack> <name>      a new version, from standard input, for the next deployment; on a
+#                                     terminal it is asked for
 #   secret.sh rotate <stack> <name>   a new version, deployed at once; taken back if that does not get well
 #   secret.sh list <stack>            all versions
 #
@@ -46,7 +47,12 @@ first() { # stack
 new() { # stack name, value on standard input
   local name value
   name=$(full_name "$1" "$2")-$(next_version "$1" "$2")
-  value=$(cat)
+  if [ -t 0 ]; then
+    IFS= read -rsp "usercast: $name (it is not shown): " value
+    echo >&2
+  else
+    value=$(cat)
+  fi
   [ -n "$value" ] || stop "$name: nothing came on standard input"
   printf '%s' "$value" | docker secret create "$name" - >/dev/null
   say "made $name"
@@ -54,13 +60,17 @@ new() { # stack name, value on standard input
 
 rotate() { # stack name, value on standard input
   local old key=""
+  # Begun, it ends: a value that does not work must not stay, even if nobody watches any more.
+  trap '' HUP PIPE
   lock "$1"
   old=$(newest_version "$1" "$2")
   [ -n "$old" ] || stop "there is no $(full_name "$1" "$2") yet: secret.sh new $1 $2"
   # First of all: a new key without the old one beside it would end all sessions.
-  [ "$2" != secret-key ] || key=$(read_current "$1" secret-key)
+  if [ "$2" = secret-key ]; then
+    key=$(read_current "$1" secret-key)
+    printf '%s' "$key" | new "$1" secret-key-fallbacks
+  fi
   new "$1" "$2"
-  [ -z "$key" ] || printf '%s' "$key" | new "$1" secret-key-fallbacks
   "$here/apply.sh" "$1" </dev/null && return
   remove_newest "$1" "$2"
   [ -z "$key" ] || remove_newest "$1" secret-key-fallbacks

@@ -125,6 +125,19 @@ def test_stack_that_cannot_be_deleted_says_so(monkeypatch: pytest.MonkeyPatch) -
         topology.remove_client("nobody")
 
 
+def test_who_may_not_look_at_stacks_is_told_the_other_way(
+    topic_arn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeStacks")
+
+    def describe_stacks(**_options: str) -> None:
+        raise refused
+
+    monkeypatch.setattr(aws.cloudformation(), "describe_stacks", describe_stacks)
+    with pytest.raises(TopologyError, match=r"AccessDenied.*client.yaml.*--without-queues"):
+        topology.deploy_client("nobody", topic_arn=topic_arn)
+
+
 def test_missing_queue_says_how_to_create_it() -> None:
     with pytest.raises(ConfigurationError, match="clients add nobody"):
         topology.lane_queue_url("nobody", Lane.LIVE)
@@ -198,7 +211,7 @@ def test_stacks_of_before_the_key_are_brought_up_to_date(
     lane = {"lane": {"DataType": "String", "StringValue": "live"}}
     aws.sns().publish(TopicArn=topic_arn, Message="of before", MessageAttributes=lane)
     # A client cannot be first: there is no key yet.
-    with pytest.raises(TopologyError, match=r"usercast-users names no key.*deploy_topic"):
+    with pytest.raises(TopologyError, match=r"usercast-users.* names no key.*deploy_topic"):
         topology.deploy_client("veteran", topic_arn=topic_arn)
 
     assert topology.deploy_topic() == topic_arn

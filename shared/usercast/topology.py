@@ -172,11 +172,16 @@ def _deploy(stack: str, template: str, parameters: dict[str, str]) -> dict[str, 
 def _key_arn() -> str:
     """The key of the topic's stack, which also encrypts the queues."""
     try:
-        return _outputs(TOPIC_STACK)["KeyArn"]
-    except (ClientError, KeyError) as error:
+        if _state(TOPIC_STACK) and (key := _outputs(TOPIC_STACK).get("KeyArn")):
+            return key
         raise TopologyError(
-            f"stack {TOPIC_STACK} names no key: {error}. Bring it up to date first, with: "
+            f"stack {TOPIC_STACK} is not there, or names no key. Bring it up to date first, with: "
             "manage.py deploy_topic"
+        )
+    except ClientError as error:
+        raise TopologyError(
+            f"stack {TOPIC_STACK}: {error}. Who may not make queues has others make them, from "
+            "infra/aws/client.yaml, and registers with: manage.py clients add --without-queues"
         ) from error
     except BotoCoreError as error:
         raise unreachable(error) from error
