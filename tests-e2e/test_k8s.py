@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,59 @@ PROCESSES = {
 }
 ONCE = {"beat", "clock"}
 SCALED_BY = {"web": "HorizontalPodAutoscaler", "worker": "ScaledObject", "poller": "ScaledObject"}
-DNS, POSTGRES, REDIS, HTTPS, INGRESS = 53, 5432, 6379, 443, 8443
+NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
+#: A peer of a NetworkPolicy (as JSON), a port and a protocol.
+Way = tuple[str, int, str]
+
+
+def namespace(name: str) -> Resource:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def block(cidr: str) -> Resource:
+    return {"ipBlock": {"cidr": cidr}}
+
+
+def ways(peers: Resources, ports: Iterable[int], protocols: Iterable[str] = ("TCP",)) -> set[Way]:
+    """Each of the peers at each of the ports."""
+    who = [json.dumps(peer, sort_keys=True) for peer in peers]
+    return set(product(who, ports, protocols))
+
+
+def allowed(rules: Resources) -> set[Way]:
+    """What the rules of one direction let through."""
+    found: set[Way] = set()
+    for rule in rules:
+        peers = rule.get("to") or rule.get("from") or [ANYWHERE]
+        for port in rule["ports"]:
+            assert port.keys() <= {"port", "protocol"}
+            found |= ways(peers, [port["port"]], [port.get("protocol", "TCP")])
+    return found
+
+
+#: A rule that names nobody.
+ANYWHERE: Resource = {}
+TRAEFIK = namespace("traefik")
+#: CoreDNS, and NodeLocal DNSCache.
+DNS = ways([namespace("kube-system"), block("169.254.20.10/32")], [53], ["UDP", "TCP"])
+#: PostgreSQL and Redis, at private addresses.
+DATA = ways([*map(block, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))], [5432, 6379])
+AWS = ways([ANYWHERE], [443])
 #: Where each process has to get to, by what it does; and it may get nowhere else.
-NEEDS = {
+NEEDS: dict[tuple[str, str], set[Way]] = {
     ("master", "web"): set(),
-    ("master", "relay"): {HTTPS},
-    ("master", "worker"): {HTTPS},
+    ("master", "relay"): AWS,
+    ("master", "worker"): AWS,
     ("master", "beat"): set(),
     ("master", "migrate"): set(),
     ("client", "web"): set(),
-    ("client", "poller"): {HTTPS},
-    ("client", "worker"): {HTTPS, INGRESS},
+    ("client", "poller"): AWS,
+    ("client", "worker"): AWS | ways([TRAEFIK], [8443]),
     ("client", "clock"): set(),
     ("client", "migrate"): set(),
 }
-NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
+#: A client's name is no longer than this, of the 63 characters of its Job's.
+LONGEST = 38
 #: What somebody else than the settings reads.
 NOT_OURS = {"AWS_DEFAULT_REGION"}
 
@@ -126,6 +165,8 @@ def scalers(resources: Resources) -> Iterator[tuple[str, str, int]]:
     for one in of(resources, "HorizontalPodAutoscaler", "ScaledObject").values():
         spec = one["spec"]
         least = spec.get("minReplicas") or spec.get("minReplicaCount")
+        # Kubernetes and KEDA both ask for this, and no schema can.
+        assert least <= (spec.get("maxReplicas") or spec.get("maxReplicaCount"))
         yield one["kind"], spec["scaleTargetRef"]["name"], least
 
 
@@ -189,11 +230,10 @@ def test_nothing_is_left_to_be_filled_in(resources: Resources, with_secrets: Res
 
 
 def test_everything_is_in_the_one_namespace(resources: Resources) -> None:
-    [namespace] = of(resources, "Namespace")
-    assert namespace == "usercast"
+    assert of(resources, "Namespace").keys() == {"usercast"}
     for one in resources:
         if one["kind"] != "Namespace":
-            assert one["metadata"]["namespace"] == namespace, one["metadata"]["name"]
+            assert one["metadata"]["namespace"] == "usercast", one["metadata"]["name"]
 
 
 # Processes.
@@ -269,6 +309,10 @@ def test_each_process_waits_for_the_migrations_of_its_own_image(resources: Resou
         assert settings(resources, job) == settings(resources, template)
     assert len(jobs) == len(PROCESSES)
     for job in of(resources, "Job").values():
+        # Retries wait for 10 s, 20 s, 40 s and so on, up to 6 minutes; meanwhile nobody gives up.
+        retries = sum(min(10 * 2**one, 360) for one in range(job["spec"]["backoffLimit"]))
+        for one in of(resources, "Deployment").values():
+            assert one["spec"]["progressDeadlineSeconds"] > retries + 300
         # Argo CD must not miss what goes by itself.
         assert "ttlSecondsAfterFinished" in job["spec"]
         assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "Sync"
@@ -354,17 +398,15 @@ def test_keda_gets_to_the_prometheus_that_it_asks(resources: Resources) -> None:
     address = outbox["metadata"]["serverAddress"]
     found = re.fullmatch(r"http://(.+)\.(.+)\.svc:(\d+)", address)
     assert found is not None
-    name, namespace, port = found.groups()
+    name, space, port = found.groups()
     there = [
         one
         for one in render(KUBERNETES / "observability")
-        if one["metadata"].get("namespace") == namespace
+        if one["metadata"].get("namespace") == space
     ]
     assert {"port": int(port)}.items() <= of(there, "Service")[name]["spec"]["ports"][0].items()
     rules = policies(there, "ingress", {NAME: name})
-    keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
-    [rule] = [one for one in rules if one.get("from") == [keda]]
-    assert rule["ports"] == [{"port": int(port)}]
+    assert allowed(rules) >= ways([namespace("keda")], [int(port)])
 
 
 # Rights.
@@ -397,6 +439,19 @@ def test_pods_are_restricted(resources: Resources) -> None:
         assert {key for one in spec["volumes"] for key in one} == {"name", "secret", "emptyDir"}
 
 
+def test_there_is_room_for_as_many_uploads_as_are_taken_at_once(resources: Resources) -> None:
+    procfile = (ROOT / "master-service/Procfile").read_text()
+    tables = (ROOT / "master-service/usercast_master/transfer/tables.py").read_text()
+    [threads] = re.findall(r"^web: .* --threads (\d+)", procfile, re.MULTILINE)
+    [size] = re.findall(r"^MAX_BYTES = (\d+) \* 1024 \* 1024$", tables, re.MULTILINE)
+    for name, template in pods(resources).items():
+        [tmp] = [one["emptyDir"] for one in template["spec"]["volumes"] if "emptyDir" in one]
+        # On the node's disk: in memory, it would be the container's own.
+        assert tmp.keys() == {"sizeLimit"}, name
+        if name == "master-web":
+            assert int(tmp["sizeLimit"].removesuffix("Mi")) > int(threads) * int(size)
+
+
 def test_no_process_has_rights_in_the_cluster(resources: Resources) -> None:
     assert not {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"} & {
         one["kind"] for one in resources
@@ -416,7 +471,7 @@ def test_only_what_reaches_aws_has_a_role_there_and_its_own(resources: Resources
         role = accounts[account]["metadata"].get("annotations", {}).get(annotation, "")
         needs = NEEDS["master" if service == "master" else "client", process]
         right = "publisher" if service == "master" else process
-        name = f"usercast-{service}-{right}" if HTTPS in needs else ""
+        name = f"usercast-{service}-{right}" if needs >= AWS else ""
         assert role.partition(":role/")[2] == name
     assert used == accounts.keys()
 
@@ -446,24 +501,33 @@ def test_each_process_gets_where_it_has_to_and_nowhere_else(resources: Resources
     for name, template in pods(resources).items():
         given = labels(template)
         needs = NEEDS["master" if given[NAME] == "master" else "client", given[COMPONENT]]
-        rules = policies(resources, "egress", given)
-        reached = {port["port"] for rule in rules for port in rule["ports"]}
-        assert reached == needs | {DNS, POSTGRES, REDIS}, name
-        # Only AWS, whose addresses nobody knows, may be anywhere.
-        anywhere = {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
-        assert anywhere == needs & {HTTPS}, name
+        assert allowed(policies(resources, "egress", given)) == needs | DNS | DATA, name
 
 
 def test_the_ingress_controller_gets_to_the_pages_and_nobody_else(resources: Resources) -> None:
     for name, template in pods(resources).items():
-        rules = policies(resources, "ingress", labels(template))
-        ports = {port["port"] for rule in rules for port in rule["ports"]}
         web = labels(template)[COMPONENT] == "web"
-        assert ports == ({main(template)["ports"][0]["containerPort"]} if web else set()), name
-        for rule in rules:
-            [peer] = rule["from"]
-            match = peer["namespaceSelector"]["matchLabels"]
-            assert match == {"kubernetes.io/metadata.name": "traefik"}
+        ports = [main(template)["ports"][0]["containerPort"]] if web else []
+        found = allowed(policies(resources, "ingress", labels(template)))
+        assert found == ways([TRAEFIK], ports), name
+
+
+def test_the_ingress_controller_gets_to_what_answers_for_a_certificate(
+    resources: Resources,
+) -> None:
+    # As cert-manager labels the pod that it makes for HTTP-01.
+    given = {"acme.cert-manager.io/http01-solver": "true", "acme.cert-manager.io/http-domain": "1"}
+    assert allowed(policies(resources, "ingress", given)) == ways([TRAEFIK], [8089])
+    assert allowed(policies(resources, "egress", given)) == DNS
+
+
+def test_observability_asks_for_names_where_the_services_do() -> None:
+    there = render(KUBERNETES / "observability")
+    for space in ("usercast-observability", "usercast-logs"):
+        within = [one for one in there if one["metadata"].get("namespace") == space]
+        for name, template in pods(within, "Deployment", "StatefulSet", "DaemonSet").items():
+            found = allowed(policies(within, "egress", labels(template)))
+            assert {way for way in found if way[1] == 53} == DNS, name
 
 
 def test_each_service_is_at_its_own_name_over_tls(resources: Resources) -> None:
@@ -592,7 +656,7 @@ def test_production_bears_the_loss_of_a_node() -> None:
 def test_an_overlay_says_every_image_once_and_exactly(resources: Resources) -> None:
     images = {one["image"] for template in pods(resources).values() for one in containers(template)}
     registry = r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com"
-    pattern = registry + r"/usercast-(master|client):\d+\.\d+-[0-9a-f]{7,}"
+    pattern = registry + r"/usercast-(master|client):\d+\.\d+-[0-9a-f]{12}"
     assert all(re.fullmatch(pattern, image) for image in images), images
     assert len(images) == 2
 
@@ -607,16 +671,26 @@ def test_a_changed_setting_makes_new_pods(tmp_path: Path) -> None:
     assert changed == {name for name in were if name.startswith("master-")}
 
 
-def test_a_further_client_is_a_directory_and_a_line(tmp_path: Path) -> None:
-    copy = shutil.copytree(KUBERNETES, tmp_path / "k8s")
-    for source in (copy / "clients" / "billing").iterdir():
-        target = copy / "clients" / "warehouse-2" / source.name
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(source.read_text().replace("billing", "warehouse-2"))
+def with_clients(directory: Path, *names: str) -> Resources:
+    """Production with these clients; one that there is not is a copy of billing."""
+    copy = shutil.copytree(KUBERNETES, directory / "k8s")
+    for name in {*names} - CLIENTS:
+        for source in (copy / "clients" / "billing").iterdir():
+            target = copy / "clients" / name / source.name
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(source.read_text().replace("billing", name))
     file = copy / "overlays" / "production" / "kustomization.yaml"
-    line = "  - ../../clients/billing\n"
-    file.write_text(file.read_text().replace(line, line + line.replace("billing", "warehouse-2")))
-    before, after = overlay("production"), render(file.parent)
+    before, *_, after = re.split(r"  - \.\./\.\./clients/.+\n", file.read_text())
+    lines = [f"  - ../../clients/{name}\n" for name in names]
+    file.write_text(before + "".join(lines) + after)
+    return render(file.parent)
+
+
+@pytest.mark.parametrize(
+    "name", ["warehouse-2", "a-b-c-d-e-f-g-h-i-j-k", "w" * LONGEST], ids=["short", "parts", "long"]
+)
+def test_a_further_client_is_a_directory_and_a_line(name: str, tmp_path: Path) -> None:
+    before, after = overlay("production"), with_clients(tmp_path, *CLIENTS, name)
     added = [one for one in after if one not in before]
     assert [one for one in before if one not in after] == []
     theirs = [one for one in before if one["metadata"]["name"].startswith("billing-")]
@@ -625,4 +699,67 @@ def test_a_further_client_is_a_directory_and_a_line(tmp_path: Path) -> None:
         ordered = sorted(found, key=lambda one: (one["kind"], one["metadata"]["name"]))
         return re.sub(r"(-settings)-[a-z0-9]{10}\b", r"\1", yaml.safe_dump(ordered))
 
-    assert without_hash(added) == without_hash(theirs).replace("billing", "warehouse-2")
+    assert without_hash(added) == without_hash(theirs).replace("billing", name)
+    for one in added:
+        # A Job's name is a label of its pods, and a Service's a part of a host's name.
+        assert len(one["metadata"]["name"]) <= 63
+
+
+@pytest.mark.parametrize("names", [["support"], []], ids=["another", "none"])
+def test_an_overlay_can_do_without_a_client(names: list[str], tmp_path: Path) -> None:
+    without = [f"{name}-" for name in CLIENTS - {*names}]
+    rest = [
+        one
+        for one in overlay("production")
+        if not one["metadata"]["name"].startswith(tuple(without))
+    ]
+    assert with_clients(tmp_path, *names) == rest
+
+
+def test_the_longest_name_of_a_client_is_told() -> None:
+    images = [main(one)["image"] for one in pods(overlay("production"), "Job").values()]
+    assert {len(f"-migrate-{one.rpartition(':')[2]}") for one in images} == {63 - LONGEST}
+    for file in ("README.md", "clients/billing/kustomization.yaml"):
+        assert f"at most {LONGEST} characters" in (KUBERNETES / file).read_text(), file
+
+
+def test_the_master_can_be_there_alone_first(resources: Resources, with_secrets: Resources) -> None:
+    """The README applies what has its label, after the namespace and before the clients."""
+    shared = render(KUBERNETES / "base" / "namespace")
+    found = set()
+    for one in resources:
+        if one not in shared:
+            name = one["metadata"]["labels"][NAME]
+            assert one["metadata"]["name"].startswith(f"{name}-"), one["metadata"]["name"]
+            found.add(name)
+    assert found == PROCESSES.keys()
+    for name, one in of(with_secrets, "ExternalSecret").items():
+        assert one["metadata"]["labels"][NAME] == name
+    for one in [
+        *of(with_secrets, "SecretStore").values(),
+        of(with_secrets, "ServiceAccount")["external-secrets"],
+    ]:
+        assert one["metadata"]["labels"][NAME] == "external-secrets"
+
+
+# The README.
+
+README = (KUBERNETES / "README.md").read_text()
+
+
+def test_each_command_says_where_and_none_waits_for_half_a_minute_only() -> None:
+    commands = re.findall(r"kubectl [^`\n]+", README.replace("\\\n", " "))
+    assert len(commands) > 8
+    for command in commands:
+        where = ("--namespace usercast ", "apply --kustomize infra/k8s/")
+        assert command.removeprefix("kubectl ").startswith(where), command
+        assert " wait " not in command or "--timeout=30m" in command, command
+
+
+def test_there_is_memory_for_the_commands_that_are_run_beside_a_process() -> None:
+    named = set(re.findall(r"exec (?:-it )?deployment/([a-z-]+)", README))
+    assert named == {"master-web", "master-worker", "billing-worker"}
+    templates = pods(overlay("production"), "Deployment")
+    for name in named:
+        # A process has 130 MB, and `bootstrap` beside it 164 MB at most.
+        assert main(templates[name])["resources"]["limits"] == {"memory": "512Mi"}, name
