@@ -173,7 +173,7 @@ swarm() {
   # What is not of the tasks themselves is no reason to wait for new ones.
   silent docker service scale billing_web=3
   silent deploy client billing
-  [ "$(docker ps --quiet --filter label=com.docker.swarm.service.name=billing_web | wc -l)" = 2 ] || stop "billing_web is not two again"
+  within 30 two_of billing_web
   ok "a service that was scaled by hand is as its file has it again"
 
   for name in $(docker ps --quiet --filter label=com.docker.stack.namespace); do
@@ -235,6 +235,7 @@ deploy() { EXTRA_STACK_FILE=$PWD/$lab/$1.yaml "$swarm/deploy.sh" "$@"; }
 apply() { EXTRA_STACK_FILE=$PWD/$lab/client.yaml WAIT_SECONDS=${WAIT_SECONDS:-180} "$swarm/apply.sh" billing "$@"; }
 
 task() { docker ps --quiet --filter "label=com.docker.swarm.service.name=$1" | head -1; }
+two_of() { [ "$(docker ps --quiet --filter "label=com.docker.swarm.service.name=$1" | wc -l)" = 2 ]; } # service
 in_task() { # service command…
   local service=$1
   shift
