@@ -307,7 +307,7 @@ broken() {
 
   sed 's/^AWS_REGION=.*/AWS_REGION=eu-west-2/' "$STATE/billing/good/given" >"$work/wanted"
   WAIT_SECONDS=100 refused "it is at lab-next again" apply "$work/wanted"
-  cat "$work/out"
+  said "there is no queue usercast-billing-live"
   ok "a deployment that finds no queues is rolled back, and says what it lacks"
 
   variant lab-broken <<<'RUN sed -i "s/^web: .*/web: false/" /app/Procfile'

@@ -42,7 +42,7 @@ main() {
   [ -d "$state/good" ] || stop "$STACK: its first deployment did not get healthy; mend it and deploy again"
   say "$STACK: back to $(sed -n 's/^TAG=//p' "$state/good/env")"
   bring "$state/good" || stop "$STACK: that did not get healthy, either; see docker service ps"
-  stop "$STACK: $TAG did not get healthy, for the reason above; it is at $(sed -n 's/^TAG=//p' "$state/good/env") again"
+  stop "$STACK: this deployment of $TAG did not get healthy, for the reason above; it is at $(sed -n 's/^TAG=//p' "$state/good/env") again"
 }
 
 # Everything that a deployment is made of, in one directory: so that it can be had again.
@@ -218,10 +218,14 @@ stands() { # service, the specs before: well, failed, or nothing yet
   [ "$running" != "${wanted%% *}" ] || echo well
 }
 
+# What became of its tasks, and the end of the log of the latest that failed, or else of the latest.
 tell() { # service
+  local task
   say "$1:"
   docker service ps "$1" --no-trunc --format '  {{.Name}}  {{.CurrentState}}  {{.Error}}' | head -4 >&2
-  docker service logs --raw --tail 10 "$1" 2>&1 | sed 's/^/  /' >&2 || true
+  task=$(docker service ps "$1" --no-trunc --format '{{.ID}} {{.CurrentState}}' \
+    | awk 'NR == 1 {task = $1} $2 ~ /Failed|Rejected/ {task = $1; exit} END {print task}')
+  docker service logs --raw --tail 10 "$task" 2>&1 | sed 's/^/  /' >&2 || true
 }
 
 # Bash reads as it goes: by `exit` it never comes to a newer file of this name.
