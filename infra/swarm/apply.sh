@@ -194,9 +194,13 @@ unready() { # file
     --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}')
 }
 
-# A service and what its tasks are to be: it changes when, and only when, an update begins.
+# A service and what its tasks are to be: it changes when, and only when, an update begins. Where tasks
+# may be placed is not of it: that alone replaces none.
 spec() { # service
-  local what='{{json .Spec.TaskTemplate}}{{json .Spec.EndpointSpec}}'
+  local what="{{json .Spec.EndpointSpec}}" part
+  for part in ContainerSpec Resources RestartPolicy Networks LogDriver ForceUpdate; do
+    what+="{{json .Spec.TaskTemplate.$part}}"
+  done
   echo "$1:$(docker service inspect --format "$what" "$1" | sha256sum | cut -c1-16)"
 }
 
