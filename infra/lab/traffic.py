@@ -57,9 +57,9 @@ class Looks(threading.Thread):
                 urlopen(self.url, timeout=10).close()
             except (HTTPError, URLError, OSError):
                 self.failed += 1
-                continue
-            self.away = max(self.away, time.monotonic() - seen)
-            seen = time.monotonic()
+                self.away = max(self.away, time.monotonic() - seen)
+            else:
+                seen = time.monotonic()
 
 
 class OpenPage(threading.Thread):
@@ -119,7 +119,7 @@ def main() -> int:
     looks.join()
     missing = wait_for(known, asked.client)
     print(f"{changes} changes of {len(known)} users, {missing} not as they were left; ", end="")
-    print(f"{looks.failed} of {looks.all} looks at a page failed, for {looks.away:.1f} s", end="")
+    print(f"{looks.failed} of {looks.all} looks at a page failed, for {looks.away:.1f} s at most", end="")
     print(f"; a live page came {page.opened} times" if cookie else "")
     return 1 if missing or looks.away > AWAY_SECONDS or (cookie and not page.opened) else 0
 

@@ -18,6 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$1" = master ] || check_client "$1"
 export STACK=$1
 state=${STATE:-$here/state}/$STACK
+asked_to_wait=${WAIT_SECONDS:-}
 kind=client
 [ "$STACK" != master ] || kind=master
 
@@ -79,6 +80,8 @@ load() { # directory
   # shellcheck disable=SC1091
   . "$1/env"
   set +a
+  # For this time, whatever the settings say.
+  WAIT_SECONDS=${asked_to_wait:-${WAIT_SECONDS:-300}}
 }
 
 # What is wanted is good: it is what a later one goes back to, and has the only secrets still needed.
@@ -94,7 +97,7 @@ keep() {
 }
 
 migrate() {
-  local job=${STACK}_migrate name version options=() deadline=$((SECONDS + ${WAIT_SECONDS:-300})) told_at=$SECONDS
+  local job=${STACK}_migrate name version options=() deadline=$((SECONDS + WAIT_SECONDS)) told_at=$SECONDS
   for name in $(secrets_of "$STACK"); do
     version=$(version_variable "$name")
     options+=(--secret "source=$(full_name "$STACK" "$name")-${!version},target=$name,uid=10001,gid=10001,mode=0400")
@@ -113,7 +116,7 @@ migrate() {
     "${REGISTRY}usercast-$kind:$TAG" migrate >/dev/null
   local task=""
   while true; do
-    task=$(docker service ps "$job" --no-trunc --format '{{.CurrentState}}|{{.Error}}' | head -1)
+    task=$(docker service ps "$job" --no-trunc --format '{{.CurrentState}}|{{.Error}}' | head -1) || task=""
     case $task in
       Complete*) break ;;
       Running*)  # As long as it takes.
@@ -142,7 +145,10 @@ migrate() {
 # Deploys what a directory holds; returns when every task is healthy, or 1 when one will not be.
 bring() { # directory
   local service names before=() files=(--compose-file stack.yaml)
-  while read -r service; do before+=("$(spec "$service")"); done < <(services)
+  while read -r service; do
+    # Where there was no task there is none to be updated.
+    [ "$(replicas "$service")" = 0 ] || before+=("$(spec "$service")")
+  done < <(services)
   [ ! -f "$1/extra.yaml" ] || files+=(--compose-file extra.yaml)
   (
     cd "$1" || exit  # `set -e` is off where a caller asks for the outcome.
@@ -151,7 +157,7 @@ bring() { # directory
     said=$(docker stack deploy --with-registry-auth --resolve-image changed --prune "${files[@]}" "$STACK" 2>&1) \
       || { say "$said"; exit 1; }
   ) || return 1
-  local deadline=$((SECONDS + ${WAIT_SECONDS:-300})) waiting
+  local deadline=$((SECONDS + WAIT_SECONDS)) waiting
   : >"$state/lacks"
   while true; do
     waiting=""
@@ -167,7 +173,7 @@ bring() { # directory
     [ -n "$waiting" ] || waiting=$(unready "$state/lacks")
     [ -n "$waiting" ] || return 0
     if [ $SECONDS -gt $deadline ]; then
-      say "$STACK: after ${WAIT_SECONDS:-300} s still not healthy:$waiting"
+      say "$STACK: after $WAIT_SECONDS s still not healthy:$waiting"
       sed 's/^/  /' "$state/lacks" >&2
       for service in $(services); do
         case " $waiting " in *" $service "*) tell "$service" ;; esac
@@ -185,14 +191,17 @@ services() {
 # The services whose tasks on this host lack what they need; what it is goes to the file. nginx and
 # valkey need nothing.
 unready() { # file
-  local task service
+  local tasks task service
   : >"$1"
+  tasks=$(docker ps --filter "label=com.docker.stack.namespace=$STACK" \
+    --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}') || { printf ' docker'; return; }
   while read -r task service; do
     case $service in *_nginx | *_valkey) continue ;; esac
-    docker exec "$task" /app/run healthy --ready >>"$1" 2>&1 </dev/null || printf ' %s' "$service"
-  done < <(docker ps --filter "label=com.docker.stack.namespace=$STACK" \
-    --format '{{.ID}} {{.Label "com.docker.swarm.service.name"}}')
+    timeout 30 docker exec "$task" /app/run healthy --ready >>"$1" 2>&1 </dev/null || printf ' %s' "$service"
+  done <<<"$tasks"
 }
+
+replicas() { docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}}' "$1"; } # service
 
 # A service and what its tasks are to be: it changes when, and only when, an update begins. Where tasks
 # may be placed is not of it: that alone replaces none.
@@ -205,7 +214,7 @@ spec() { # service
 }
 
 stands() { # service, the specs before: well, failed, or nothing yet
-  local update running wanted
+  local update running image
   update=$(docker service inspect --format '{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}' "$1")
   case $update in
     paused | rollback*) echo failed; return ;;
@@ -216,10 +225,10 @@ stands() { # service, the specs before: well, failed, or nothing yet
     *" $(spec "$1") "*) ;;
     *" $1:"*) [ "$update" = completed ] || return 0 ;;
   esac
-  wanted=$(docker service inspect --format '{{.Spec.Mode.Replicated.Replicas}} {{.Spec.TaskTemplate.ContainerSpec.Image}}' "$1")
+  image=$(docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "$1")
   running=$(docker service ps "$1" --no-trunc --filter desired-state=running --format '{{.Image}} {{.CurrentState}}' \
-    | grep -cF "${wanted#* } Running" || true)
-  [ "$running" != "${wanted%% *}" ] || echo well
+    | grep -cF "$image Running" || true)
+  [ "$running" != "$(replicas "$1")" ] || echo well
 }
 
 # What became of its tasks, and the end of the log of the latest that failed, or else of the latest.

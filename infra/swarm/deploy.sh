@@ -59,7 +59,7 @@ push() { # kind
     if in_registry "$image"; then say "$image:$TAG is in the registry"; else missing+=("$image"); fi
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  [ -z "$REGISTRY" ] || export DOCKER_BUILD_OPTIONS="--platform=${PLATFORM:-linux/amd64} ${DOCKER_BUILD_OPTIONS:-}"
+  [ -z "$SSH_HOST" ] || export DOCKER_BUILD_OPTIONS="--platform=${PLATFORM:-linux/amd64} ${DOCKER_BUILD_OPTIONS:-}"
   "$root/infra/images/build" "$1"
   [ -n "$REGISTRY" ] || return 0
   for image in "${missing[@]}"; do

@@ -45,32 +45,44 @@ first() { # stack
 }
 
 new() { # stack name, value on standard input
-  local name value
-  name=$(full_name "$1" "$2")-$(next_version "$1" "$2")
+  local value
+  value=$(given "$1" "$2")
+  create "$1" "$2" "$value"
+}
+
+given() { # stack name: the value
+  local value=""
   if [ -t 0 ]; then
-    IFS= read -rsp "usercast: $name (it is not shown): " value
+    IFS= read -rsp "usercast: $(full_name "$1" "$2") (it is not shown): " value || true
     echo >&2
   else
     value=$(cat)
   fi
-  [ -n "$value" ] || stop "$name: nothing came on standard input"
-  printf '%s' "$value" | docker secret create "$name" - >/dev/null
+  [ -n "$value" ] || stop "$(full_name "$1" "$2"): nothing came on standard input"
+  printf '%s' "$value"
+}
+
+create() { # stack name value
+  local name
+  name=$(full_name "$1" "$2")-$(next_version "$1" "$2")
+  printf '%s' "$3" | docker secret create "$name" - >/dev/null
   say "made $name"
 }
 
 rotate() { # stack name, value on standard input
-  local old key=""
+  local old value key=""
   # Begun, it ends: a value that does not work must not stay, even if nobody watches any more.
   trap '' HUP PIPE
   lock "$1"
   old=$(newest_version "$1" "$2")
   [ -n "$old" ] || stop "there is no $(full_name "$1" "$2") yet: secret.sh new $1 $2"
-  # First of all: a new key without the old one beside it would end all sessions.
+  value=$(given "$1" "$2")
+  # Before the new key: without the old one beside it all sessions would end.
   if [ "$2" = secret-key ]; then
     key=$(read_current "$1" secret-key)
-    printf '%s' "$key" | new "$1" secret-key-fallbacks
+    create "$1" secret-key-fallbacks "$key"
   fi
-  new "$1" "$2"
+  create "$1" "$2" "$value"
   "$here/apply.sh" "$1" </dev/null && return
   remove_newest "$1" "$2"
   [ -z "$key" ] || remove_newest "$1" secret-key-fallbacks
