@@ -18,9 +18,12 @@ NewMember = Callable[..., Member]
 UNKNOWN_ID = "01a20e80-0000-7000-8000-000000000000"
 
 
-def history(page: Page) -> list[str]:
-    """What is said to have changed, newest first."""
-    return page.locator("#history li.change .parts").all_inner_texts()
+def history(page: Page) -> list[list[str]]:
+    """What is said to have changed, newest first; of each change its parts."""
+    lists = page.locator("#history li.change .parts")
+    return lists.evaluate_all(
+        "all => all.map(one => [...one.children].map(part => part.textContent))"
+    )
 
 
 # As staff sees them

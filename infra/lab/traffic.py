@@ -119,7 +119,7 @@ def main() -> int:
     looks.join()
     missing = wait_for(known, asked.client)
     print(f"{changes} changes of {len(known)} users, {missing} not as they were left; ", end="")
-    print(f"{looks.failed} of {looks.all} looks at a page failed, for {looks.away:.1f} s at most", end="")
+    print(f"{looks.failed} of {looks.all} looks failed, for {looks.away:.1f} s at most", end="")
     print(f"; a live page came {page.opened} times" if cookie else "")
     return 1 if missing or looks.away > AWAY_SECONDS or (cookie and not page.opened) else 0
 
