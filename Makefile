@@ -6,9 +6,11 @@ PYTHON ?= python3
 export USERCAST_BASE_PORT ?= 8000
 RATE ?= 5
 export KILLS ?= 30
+export STACK ?= embedded
 
 VENV := .venv
 LOCALSTACK := .venv-localstack
+CHECKOV := .venv-checkov
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Compiled modules halve the start of a process, of which each target has dozens; some machines turn
@@ -50,8 +52,9 @@ test: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the tests of the three packages
 	@for package in $(PACKAGES); do echo "== $$package"; (cd $$package && python -m pytest -n 2 --dist loadfile); done
 
 .PHONY: e2e
-e2e: $(VENV)/.ready $(LOCALSTACK)/.ready ## Run the end-to-end tests: real processes, LocalStack, a real browser
-	@cd tests-e2e && python -m pytest
+e2e: $(VENV)/.ready $(if $(filter compose,$(STACK)),,$(LOCALSTACK)/.ready) ## Run the end-to-end tests, with a real browser (STACK=compose: on containers)
+	@$(if $(filter compose,$(STACK)),infra/images/build)
+	@cd tests-e2e && python -m pytest -m "not static"
 
 .PHONY: chaos
 chaos: $(VENV)/.ready $(LOCALSTACK)/.ready ## Kill, stop and cut off everything at random under load, and look for loss (KILLS=30, SEED=…)
@@ -62,7 +65,7 @@ bench: $(VENV)/.ready $(LOCALSTACK)/.ready ## Measure speed, cost and latency on
 	@cd tests-e2e && exec python -m bench $(PARTS)
 
 .PHONY: lint
-lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the CloudFormation templates
+lint: $(VENV)/.ready ## Check style, types, architecture and templates
 	ruff check .
 	ruff format --check .
 	lint-imports --no-logo
@@ -70,12 +73,31 @@ lint: $(VENV)/.ready ## Check style, types, architecture, templates, and the Clo
 	env $(TOOL_ENV) DJANGO_SETTINGS_MODULE=usercast_client.settings mypy -p usercast_client
 	djlint --configuration pyproject.toml --quiet --check $(TEMPLATES)
 	djlint --configuration pyproject.toml --quiet --lint $(TEMPLATES)
-	cfn-lint infra/aws/*.yaml
-	yamllint --strict infra compose .pre-commit-config.yaml
+	yamllint --strict infra compose tests-e2e .pre-commit-config.yaml
 	cd master-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd client-service && env $(TOOL_ENV) python -W ignore manage.py makemigrations --check --dry-run
 	cd master-service && env $(DEPLOY_ENV) python -W ignore manage.py check --deploy --fail-level WARNING
 	cd client-service && env $(DEPLOY_ENV) python -W ignore manage.py check --deploy --fail-level WARNING
+
+.PHONY: lint-infra
+lint-infra: $(VENV)/.ready $(CHECKOV)/.ready ## Check what deploys: images, scripts, nginx, CloudFormation, Kubernetes
+	hadolint */Dockerfile infra/nginx/Dockerfile
+	shellcheck --external-sources --check-sourced $$(grep -rlIE '^#!.*sh$$' .ci compose infra shared/run)
+	cfn-lint --regions eu-west-1 us-east-1 -- infra/aws/*.yaml infra/ec2/*.yaml infra/ecr/*.yaml
+	check-jsonschema --builtin-schema vendor.compose-spec compose/*.yaml infra/swarm/*.yaml infra/lab/*.yaml
+	rm -rf .lint && mkdir -p .lint/nginx .lint/k8s
+# nginx as in a container, with what `start` writes and a site's own part. host_spoofing: Django is who
+# refuses a Host that is not its own, and it needs the port, which nginx's $host leaves out.
+	cp infra/nginx/*.conf infra/swarm/site.conf .lint/nginx
+	sed -i 's|/tmp/trusted|trusted|' .lint/nginx/nginx.conf
+	sed 's|/tmp/||; /^exec /d' infra/nginx/start | (cd .lint/nginx && TRUSTED_HOP=10.0.0.0/16 sh)
+	gixy --skips host_spoofing .lint/nginx/nginx.conf
+	for part in overlays/{staging,production} components/external-secrets observability; do \
+	  kubectl kustomize infra/k8s/$$part >.lint/k8s/$${part##*/}.yaml; done
+	$(CHECKOV)/bin/checkov --config-file infra/k8s/.checkov.yaml \
+	  --file .lint/k8s/{staging,production,external-secrets}.yaml
+	$(CHECKOV)/bin/checkov --config-file infra/k8s/observability/.checkov.yaml --file .lint/k8s/observability.yaml
+	cd tests-e2e && python -m pytest -m static
 
 .PHONY: format
 format: $(VENV)/.ready ## Rewrite code and templates in the project's format
@@ -91,24 +113,44 @@ schema: $(VENV)/.ready ## Write the JSON Schema of the wire contract anew
 screenshots: $(VENV)/.ready $(LOCALSTACK)/.ready ## Take the pictures in docs/images anew, of a system started for them
 	@exec python -m embedded.screenshots
 
+.PHONY: images
+images: ## Build the images with Docker: master, client, and nginx for each
+	@infra/images/build
+
+.PHONY: sbom
+sbom: $(VENV)/.ready images ## Write what is in each image, Debian's and Python's packages (CycloneDX, in dist/sbom)
+	@tag=$$(infra/images/build --tag) && python infra/images/sbom.py \
+	  usercast-{master,client}{,-nginx}:$$tag
+
+.PHONY: compose
+compose: images ## Run the whole system with Docker, in the background (compose/compose.yaml says more)
+	@docker compose --file compose/compose.yaml up --detach --wait
+	@docker compose --file compose/compose.yaml run --rm logins
+
+.PHONY: lab
+lab: $(VENV)/.ready ## Build and run with Docker what infra holds, and look that all is as it must be (PARTS=…)
+	@infra/lab/verify.sh $(PARTS)
+
 .PHONY: lock
 lock: $(VENV)/.ready ## Renew every lock file
 	for service in master client; do \
 	  $(COMPILE) --upgrade --no-emit-package usercast -o $$service-service/requirements.txt \
 	    $$service-service/pyproject.toml; done
 	$(COMPILE) --upgrade --no-emit-package usercast -o requirements/dev.txt \
+	  --group client-service/pyproject.toml:development \
 	  master-service/pyproject.toml client-service/pyproject.toml requirements/dev.in
-	$(COMPILE) --upgrade -o requirements/uv.txt requirements/uv.in
+	for tool in uv build checkov; do \
+	  $(COMPILE) --upgrade -o requirements/$$tool.txt requirements/$$tool.in; done
 	$(COMPILE) --upgrade --exclude-newer 2026-02-25 -o requirements/localstack.txt requirements/localstack.in
 
 .PHONY: clean
 clean: ## Stop a demo and remove all its state
 	@if [ -x $(BIN)/python ]; then python -m embedded.clean; fi
-	@rm -rf .bench .chaos
+	@rm -rf .bench .chaos .lint
 
 .PHONY: distclean
 distclean: clean ## Remove the development environments too
-	rm -rf $(VENV) $(LOCALSTACK)
+	rm -rf $(VENV) $(LOCALSTACK) $(CHECKOV)
 
 $(BIN)/uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -128,4 +170,10 @@ $(LOCALSTACK)/.ready: $(BIN)/uv requirements/localstack.txt
 	@echo "Installing LocalStack into $(LOCALSTACK) …"
 	@$(PYTHON) -m venv --without-pip $(LOCALSTACK)
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(LOCALSTACK)/bin/python requirements/localstack.txt
+	@touch $@
+
+$(CHECKOV)/.ready: $(BIN)/uv requirements/checkov.txt
+	@echo "Installing checkov into $(CHECKOV) …"
+	@$(PYTHON) -m venv --without-pip $(CHECKOV)
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(CHECKOV)/bin/python requirements/checkov.txt
 	@touch $@

@@ -1,4 +1,7 @@
-"""One whole system for the session: servers, master, billing and support, as real processes."""
+"""One whole system for the session: servers, master, billing and support, as real processes.
+
+STACK says which: ``embedded``, the one without Docker, or ``compose``, containers (composed.py).
+"""
 
 import json
 import os
@@ -16,8 +19,9 @@ import psycopg2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from composed import UP_SECONDS, Composed
 from embedded.deployment import Deployment
-from embedded.ports import free_port, http_answers
+from embedded.ports import free_port, http_answers, loopback_url
 from faults import Faults
 from pages import RECORDER
 from sockets import cookie_of
@@ -27,7 +31,30 @@ from wire import Wire
 #: Generous: a slow machine must not fail a test of what happens, only of whether it does.
 SOON_SECONDS = 60.0
 CLIENTS = ("billing", "support")
+STACKS = ("embedded", "compose")
+STACK = os.environ.get("STACK") or STACKS[0]
+System = Deployment | Composed
 expect.set_options(timeout=SOON_SECONDS * 1000)
+
+
+def pytest_configure() -> None:
+    if STACK not in STACKS:
+        pytest.exit(f"STACK is {STACK!r}: give it one of {', '.join(STACKS)}.", returncode=2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests that run without a system the outcome is the same for both: ``compose`` has none."""
+    if STACK == "embedded":
+        return
+    without = [item for item in items if "system" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+    for item in items:
+        if item.get_closest_marker("embedded"):
+            item.add_marker(pytest.mark.skip(reason="looks into the embedded stack (pytest.ini)"))
+    if items:
+        # It starts the system.
+        items[0].add_marker(pytest.mark.timeout(UP_SECONDS + 180), append=False)
 
 
 @dataclass
@@ -57,26 +84,30 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def system() -> Iterator[Deployment]:
+def system() -> Iterator[System]:
     state_dir = Path(tempfile.mkdtemp(prefix="usercast-e2e-"))
-    deployment = Deployment(
-        state_dir,
-        master_port=free_port(),
-        client_ports={name: free_port() for name in CLIENTS},
-        durable=False,
-    )
+    system: System
+    if STACK == "compose":
+        system = Composed(state_dir, clients=CLIENTS)
+    else:
+        system = Deployment(
+            state_dir,
+            master_port=free_port(),
+            client_ports={name: free_port() for name in CLIENTS},
+            durable=False,
+        )
     try:
-        deployment.set_up()
-        deployment.start_all()
-        for service in deployment.services.values():
+        system.set_up()
+        system.start_all()
+        for service in system.services.values():
             eventually(
                 lambda service=service: http_answers(service.url),
                 within=60,
                 what=f"{service.name} answering",
             )
-        yield deployment
+        yield system
     finally:
-        deployment.close()
+        system.close()
         keep = os.environ.get("KEEP_LOGS")
         if keep:
             shutil.copytree(state_dir / "logs", keep, dirs_exist_ok=True)
@@ -84,9 +115,7 @@ def system() -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def everything_runs(
-    system: Deployment, master: Api, arrives: Callable[..., None]
-) -> Iterator[None]:
+def everything_runs(system: System, master: Api, arrives: Callable[..., None]) -> Iterator[None]:
     """For a test that kills something: what does not run afterwards is started, until it works."""
     yield
     if not system.servers.valkey.process.running:
@@ -102,7 +131,7 @@ def everything_runs(
 
 
 @pytest.fixture(scope="session")
-def apis(system: Deployment) -> Iterator[dict[str, Api]]:
+def apis(system: System) -> Iterator[dict[str, Api]]:
     logins = json.loads((system.state_dir / "credentials.json").read_text())
     found = {"master": logins["master"], **logins["clients"]}
     apis = {
@@ -269,7 +298,7 @@ class Member:
 
 
 @pytest.fixture(scope="session")
-def password(system: Deployment, master: Api) -> tuple[str, str]:
+def password(system: System, master: Api) -> tuple[str, str]:
     """What all members sign in with, and how Django keeps it."""
     user = master.create()
     login = system.create_member("billing", user["username"])
@@ -281,7 +310,7 @@ def password(system: Deployment, master: Api) -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def new_member(
-    system: Deployment, master: Api, clients: dict[str, Api], password: tuple[str, str]
+    system: System, master: Api, clients: dict[str, Api], password: tuple[str, str]
 ) -> Callable[..., Member]:
     """A new user of the master's who may sign in on billing, if ``is_staff`` as its staff."""
 
@@ -304,7 +333,15 @@ def new_member(
     return new
 
 
-def query(system: Deployment, name: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+def address(system: System, name: str) -> str:
+    """Where a process itself answers, past nginx: with its pages, or with its metrics alone."""
+    if isinstance(system, Composed):
+        return system.address(name)
+    variables = system.processes[name].env
+    return loopback_url(int(variables["PORT" if name.endswith("-web") else "METRICS_PORT"]))
+
+
+def query(system: System, name: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Ask a service's database; what it answers."""
     url = system.services[name].database_url
     with closing(psycopg2.connect(url)) as opened, opened, opened.cursor() as cursor:

@@ -4,6 +4,7 @@ A script's uncaught error, an error or a warning on the console, a breach of the
 Content-Security-Policy, and a request to another origin than the page's own.
 """
 
+import re
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
@@ -14,8 +15,12 @@ document.addEventListener("securitypolicyviolation", (breach) => {
   console.error(`breach of ${breach.violatedDirective} by ${breach.blockedURI || breach.sample}`);
 });
 """
-#: What the browser says, and the pages' own requests, where a service does not answer.
-_CUT_OFF = ("Failed to load resource", "WebSocket connection to", "TypeError: Failed to fetch")
+#: What the browser says, and the pages' own requests, where a service does not answer; nginx
+#: answers in its place, by 502 or 504.
+_CUT_OFF = re.compile(
+    r"Failed to load resource|WebSocket connection to|TypeError: Failed to fetch"
+    r"|Error: /\S+: 50[24]\b"
+)
 
 
 class Faults:
@@ -44,7 +49,7 @@ class Faults:
             return  # the browser's own wish, of a page that names no icon: the master's admin
         # A page that is refused, or that is not there, is what some tests ask for.
         is_of_page = message.page is not None and message.location["url"] == message.page.url
-        is_network = message.text.startswith(_CUT_OFF)
+        is_network = bool(_CUT_OFF.match(message.text))
         if not (is_network and (self._may_be_cut_off or is_of_page)):
             self.found.append(f"{message.type}: {message.text} ({message.location['url']})")
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
+from usercast.testing import eventually
+
 
 def family(pid: int, named: str = "") -> list[psutil.Process]:
     """A program with all its children whose name has ``named`` in it."""
@@ -19,6 +21,13 @@ def _name(process: psutil.Process) -> str:
     return ""
 
 
+def _stands_still(process: psutil.Process) -> bool:
+    """Or has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    return True
+
+
 @contextmanager
 def suspended(processes: list[psutil.Process]) -> Iterator[None]:
     """They are stopped within the block, those of them that still run."""
@@ -27,6 +36,7 @@ def suspended(processes: list[psutil.Process]) -> Iterator[None]:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
+        eventually(lambda: all(map(_stands_still, processes)), within=5, what="a standstill")
         yield
     finally:
         for process in processes:

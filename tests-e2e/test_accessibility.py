@@ -13,8 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-from conftest import SOON_SECONDS, Api, Member, query
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, Member, System, query
 from faults import Faults
 from pages import connection, fits, fresh, live, row
 from usercast.testing import eventually
@@ -29,7 +28,7 @@ LONG = 150
 
 @pytest.fixture(scope="module")
 def longest(
-    system: Deployment, master: Api, clients: dict[str, Api], new_member: Callable[..., Member]
+    system: System, master: Api, clients: dict[str, Api], new_member: Callable[..., Member]
 ) -> Member:
     """A member, of the staff too, whose every name is as long as it may be, without a space."""
     group = fresh("g").ljust(LONG, "g")
@@ -64,7 +63,7 @@ def deleted(master: Api, clients: dict[str, Api]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def link(system: Deployment, longest: Member) -> str:
+def link(system: System, longest: Member) -> str:
     code = (
         "from usercast_client.replica.models import User;"
         "from usercast_client.replica.passwords import link_path;"

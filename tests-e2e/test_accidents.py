@@ -13,8 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import wire as losing
-from conftest import SOON_SECONDS, Api, Member, query
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, Member, System, query
 from pages import (
     connection,
     cursors,
@@ -99,7 +98,7 @@ def is_right(page: Page, users: Users, client: Api) -> None:
 
 
 def test_page_says_that_it_is_stale_when_the_clock_stops(
-    system: Deployment,
+    system: System,
     visit: Visit,
     master: Api,
     clients: dict[str, Api],
@@ -211,7 +210,7 @@ def test_page_that_was_off_the_network_is_right_afterwards(
 
 @pytest.mark.parametrize("focused", ["#q", "#rows tr:nth-child(2) a"])
 def test_page_is_refreshed_in_place_when_the_feed_is_trimmed(
-    system: Deployment,
+    system: System,
     visit: Visit,
     master: Api,
     clients: dict[str, Api],
@@ -256,7 +255,7 @@ def test_page_is_refreshed_in_place_when_the_feed_is_trimmed(
 
 
 def test_page_goes_on_while_redis_is_away(
-    system: Deployment,
+    system: System,
     visit: Visit,
     master: Api,
     clients: dict[str, Api],
@@ -285,7 +284,7 @@ def test_page_goes_on_while_redis_is_away(
 
 @pytest.mark.parametrize(("end", "code"), [("stop", 1012), ("kill", 1006)])
 def test_page_comes_back_with_its_web_process(
-    system: Deployment,
+    system: System,
     visit: Visit,
     master: Api,
     clients: dict[str, Api],
@@ -331,7 +330,7 @@ def is_over(page: Page, why: str) -> None:
     assert found["states"][-1]["state"] == "ended"
 
 
-def ended_after(system: Deployment, page: Page, user: dict[str, Any]) -> float:
+def ended_after(system: System, page: Page, user: dict[str, Any]) -> float:
     """The ms from the user's latest change being applied to the page's saying that it is over."""
     ((applied_at,),) = query(
         system,
@@ -346,7 +345,7 @@ def ended_after(system: Deployment, page: Page, user: dict[str, Any]) -> float:
 @pytest.mark.parametrize("what", ["deactivated", "deleted"])
 @pytest.mark.parametrize("path", ["/", "/me/", "/users/{id}/"])
 def test_whoever_is_dismissed_on_the_master_sees_why(
-    system: Deployment,
+    system: System,
     visit: Visit,
     master: Api,
     new_member: NewMember,
@@ -383,12 +382,14 @@ def sign_out_elsewhere(page: Page) -> None:
     """In another tab of the same browser."""
     other = page.context.new_page()
     other.goto(page.url)
+    # A socket that it opened after its session's end would be refused.
+    live(other)
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url("**/login/")
 
 
 def test_end_of_access_is_told_after_redis_was_away(
-    system: Deployment, visit: Visit, new_member: NewMember, everything_runs: None
+    system: System, visit: Visit, new_member: NewMember, everything_runs: None
 ) -> None:
     """By the web process, whose connection to Redis nobody has used since."""
     pages = [live(visit("/me/", cookie=new_member().cookie)) for _ in range(2)]
@@ -449,7 +450,7 @@ def test_page_ends_by_what_an_admin_of_the_client_does(
 
 
 def test_page_ends_when_its_session_expires(
-    system: Deployment, visit: Visit, new_member: NewMember
+    system: System, visit: Visit, new_member: NewMember
 ) -> None:
     me = new_member(is_staff=True)
     key = re.search("session=(\\w+)", me.cookie)

@@ -8,8 +8,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from conftest import SOON_SECONDS, Api, query
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System, query
 from embedded.ports import http_answers
 from pages import fresh, live
 from usercast.testing import eventually
@@ -42,7 +41,7 @@ FROM accounts_user JOIN outbox_entry ON user_id = id WHERE username LIKE %s ORDE
 
 
 @pytest.fixture
-def environment(system: Deployment) -> dict[str, str]:
+def environment(system: System) -> dict[str, str]:
     """The client's, with a token that may fetch the snapshot and no more."""
     made = ("api_tokens", "create", system.master.operator, fresh("billing"))
     token = system.manage("master", *made, "--scope", "snapshot").splitlines()[-1]
@@ -54,7 +53,7 @@ def environment(system: Deployment) -> dict[str, str]:
 
 
 @pytest.fixture
-def lost(system: Deployment) -> str:
+def lost(system: System) -> str:
     """The name of users whom the client has lost, as if it had been made today."""
     name = fresh("lost")
     system.manage("master", "shell", "-c", _CREATE.format(name=name, count=MANY))
@@ -68,18 +67,18 @@ def lost(system: Deployment) -> str:
     return name
 
 
-def held(system: Deployment, service: str, name: str) -> list[tuple[object, ...]]:
+def held(system: System, service: str, name: str) -> list[tuple[object, ...]]:
     """These users, field by field."""
     sql = _ON_MASTER if service == "master" else _ON_CLIENT
     return query(system, service, sql, f"{name}.%")
 
 
-def known(system: Deployment, name: str) -> int:
+def known(system: System, name: str) -> int:
     sql = "SELECT count(*) FROM replica_user WHERE username LIKE %s"
     return int(query(system, "billing", sql, f"{name}.%")[0][0])
 
 
-def begin(system: Deployment, environment: dict[str, str]) -> "subprocess.Popen[str]":
+def begin(system: System, environment: dict[str, str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND],
         cwd=system.services["billing"].directory,
@@ -92,7 +91,7 @@ def begin(system: Deployment, environment: dict[str, str]) -> "subprocess.Popen[
 
 @pytest.mark.timeout(400)
 def test_interrupted_ten_times_by_kills_on_either_side_it_ends_equal(
-    system: Deployment,
+    system: System,
     master: Api,
     lost: str,
     environment: dict[str, str],
@@ -140,7 +139,7 @@ def test_interrupted_ten_times_by_kills_on_either_side_it_ends_equal(
     expect(page.locator("#count")).to_have_text(f"{MANY:,}")
 
 
-def test_token_without_the_scope_is_told(system: Deployment, environment: dict[str, str]) -> None:
+def test_token_without_the_scope_is_told(system: System, environment: dict[str, str]) -> None:
     made = ("api_tokens", "create", system.master.operator, fresh("reader"), "--scope", "read")
     token = system.manage("master", *made).splitlines()[-1]
     refused = begin(system, {**environment, "USERCAST_MASTER_TOKEN": token})

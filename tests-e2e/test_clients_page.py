@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from conftest import SOON_SECONDS, Api, query
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System, query
 from embedded.errors import CommandFailed
 from test_accessibility import findings, fits_in_each_look, looks
 from usercast.contract import CONTRACT_VERSION
@@ -43,7 +42,7 @@ def is_in_step(page: Page, client: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def mended(system: Deployment) -> Iterator[None]:
+def mended(system: System) -> Iterator[None]:
     """What other tests have done to the clients' tables by hand is repaired, and what these do."""
     for client in system.clients:
         system.manage(client, "reconcile")
@@ -67,7 +66,7 @@ def test_each_client_is_in_step_and_says_how_late(
 
 def test_changed_by_hand_is_found_within_a_beat_and_repaired_by_one_command(
     desk: Callable[..., Page],
-    system: Deployment,
+    system: System,
     master: Api,
     arrives: Callable[..., None],
 ) -> None:
@@ -94,7 +93,7 @@ def test_changed_by_hand_is_found_within_a_beat_and_repaired_by_one_command(
 
 
 def test_a_poller_that_died_in_silence_shows_though_no_user_changes(
-    desk: Callable[..., Page], system: Deployment, everything_runs: None
+    desk: Callable[..., Page], system: System, everything_runs: None
 ) -> None:
     page = desk(PAGE)
     is_in_step(page, "support")
@@ -121,7 +120,7 @@ def test_own_write_is_read_at_once_on_each_client(master: Api, clients: dict[str
 
 
 def test_dismissed_and_erased_is_proved_on_the_users_page(
-    desk: Callable[..., Page], system: Deployment, master: Api, clients: dict[str, Api]
+    desk: Callable[..., Page], system: System, master: Api, clients: dict[str, Api]
 ) -> None:
     user = master.create()
     master.change(user["id"], is_active=False)

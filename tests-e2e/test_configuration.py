@@ -37,6 +37,7 @@ CASES = [
 ]
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize(
     ("process", "case"), CASES, ids=[f"{process}-{case[0]}" for process, case in CASES]
 )

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from conftest import SOON_SECONDS, Api, query, sign_in
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System, query, sign_in
 from pages import (
     cursors,
     entries,
@@ -37,7 +36,7 @@ SAME_PIXEL = 0.75
 
 
 @pytest.fixture(scope="module")
-def crowd(system: Deployment, master: Api, clients: dict[str, Api]) -> Users:
+def crowd(system: System, master: Api, clients: dict[str, Api]) -> Users:
     """More users than a page shows, in the order of their usernames; every third is inactive.
 
     Those with a 5 changed hours ago, as billing tells it. No test changes them.
@@ -355,7 +354,7 @@ def test_row_that_no_longer_matches_says_so_and_stays(
     expect(row(page, users[0])).not_to_have_attribute("data-gone", "unmatched")
 
 
-def test_feed_reads_the_same_after_a_reload(system: Deployment, visit: Visit, master: Api) -> None:
+def test_feed_reads_the_same_after_a_reload(system: System, visit: Visit, master: Api) -> None:
     """The page says it in HTML and in JavaScript; both must say the same."""
     query(
         system,
@@ -415,20 +414,20 @@ new MutationObserver(() => {
 
 
 @pytest.fixture
-def imported(system: Deployment) -> Iterator[str]:
+def imported(system: System) -> Iterator[str]:
     """What the usernames of a bulk write begin with; they are deleted by another."""
     name = fresh("import")
     yield name
     _bulk(system, f"User.objects.filter(username__startswith='{name}').delete()")
 
 
-def _bulk(system: Deployment, statement: str) -> None:
+def _bulk(system: System, statement: str) -> None:
     code = f"from usercast_master.accounts.models import User; {statement}"
     system.manage("master", "shell", "-c", code)
 
 
 def test_bulk_import_is_one_entry_that_grows(
-    system: Deployment, visit: Visit, clients: dict[str, Api], imported: str
+    system: System, visit: Visit, clients: dict[str, Api], imported: str
 ) -> None:
     page = live(visit(f"/?q={imported}"))
     before = page.locator("#feed > li.bulk").count()

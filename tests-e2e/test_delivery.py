@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import SOON_SECONDS, Api
-from embedded.deployment import Deployment
+from composed import Container
+from conftest import SOON_SECONDS, Api, System
+from embedded.process import Process
 from standstill import family, suspended
 from usercast.testing import eventually
 
 Arrives = Callable[..., None]
 
 
-def test_every_kind_of_change_arrives(system: Deployment, master: Api, arrives: Arrives) -> None:
+def test_every_kind_of_change_arrives(system: System, master: Api, arrives: Arrives) -> None:
     system.manage(
         "master",
         "shell",
@@ -32,7 +33,7 @@ def test_every_kind_of_change_arrives(system: Deployment, master: Api, arrives: 
     arrives(user["id"], None)
 
 
-def test_bulk_write_arrives(system: Deployment, clients: dict[str, Api]) -> None:
+def test_bulk_write_arrives(system: System, clients: dict[str, Api]) -> None:
     system.manage(
         "master",
         "shell",
@@ -58,7 +59,7 @@ def test_bulk_write_arrives(system: Deployment, clients: dict[str, Api]) -> None
 
 
 def test_rolled_back_transaction_sends_nothing(
-    system: Deployment, master: Api, clients: dict[str, Api], arrives: Arrives
+    system: System, master: Api, clients: dict[str, Api], arrives: Arrives
 ) -> None:
     before = {
         name: client.http.get("/api/v1/live/state/").json()["cursor"]
@@ -84,7 +85,7 @@ def test_rolled_back_transaction_sends_nothing(
 
 
 def test_web_killed_right_after_a_commit_loses_nothing(
-    system: Deployment, clients: dict[str, Api], master: Api, everything_runs: None
+    system: System, clients: dict[str, Api], master: Api, everything_runs: None
 ) -> None:
     """The process dies between its commit and anything it could still do; and so does the web."""
     with pytest.raises(Exception, match="manage"):
@@ -93,7 +94,7 @@ def test_web_killed_right_after_a_commit_loses_nothing(
             "shell",
             "-c",
             "import os; from usercast_master.accounts.models import User;"
-            "User.objects.create(username='after-commit'); os.kill(os.getpid(), 9)",
+            "User.objects.create(username='after-commit'); os._exit(9)",
         )
     user = master.create()
     system.kill("master-web")
@@ -111,7 +112,7 @@ def test_web_killed_right_after_a_commit_loses_nothing(
     "name", ["master-relay", "master-worker", "billing-poller", "billing-worker"]
 )
 def test_killed_process_loses_nothing(
-    system: Deployment, master: Api, arrives: Arrives, everything_runs: None, name: str
+    system: System, master: Api, arrives: Arrives, everything_runs: None, name: str
 ) -> None:
     """A killed poller's messages come again after the queue's visibility timeout."""
     system.kill(name)
@@ -121,7 +122,7 @@ def test_killed_process_loses_nothing(
 
 
 def test_redis_and_sns_away_saving_goes_on_and_all_arrives_when_they_are_back(
-    system: Deployment, master: Api, arrives: Arrives
+    system: System, master: Api, arrives: Arrives
 ) -> None:
     """LocalStack is suspended rather than ended: it keeps its queues in memory only."""
     user = master.create()
@@ -133,11 +134,11 @@ def test_redis_and_sns_away_saving_goes_on_and_all_arrives_when_they_are_back(
     eventually(
         lambda: (
             _seconds_to_save(master, user["id"])
-            and sns in _ports_spoken_to(system.process("master-worker").pid)
+            and sns in _ports_spoken_to(system.process("master-worker"))
         ),
         within=SOON_SECONDS,
     )
-    assert sns not in _ports_spoken_to(system.process("master-web").pid), "a save waits for SNS"
+    assert sns not in _ports_spoken_to(system.process("master-web")), "a save waits for SNS"
     system.servers.valkey.stop()
     os.kill(system.servers.localstack.process.pid, signal.SIGSTOP)
     try:
@@ -154,11 +155,13 @@ def test_redis_and_sns_away_saving_goes_on_and_all_arrives_when_they_are_back(
     )
 
 
-def _ports_spoken_to(pid: int) -> set[int]:
+def _ports_spoken_to(program: Process | Container) -> set[int]:
     """The ports at which a program with its children has connections open."""
+    if isinstance(program, Container):
+        return program.ports_spoken_to()
     return {
         connection.raddr.port
-        for process in family(pid)
+        for process in family(program.pid)
         for connection in process.net_connections("tcp")
         if connection.raddr
     }
@@ -175,7 +178,7 @@ def _seconds_to_save(master: Api, user_id: str) -> float:
 
 
 def test_redis_alone_away_the_relay_publishes_itself(
-    system: Deployment, master: Api, arrives: Arrives
+    system: System, master: Api, arrives: Arrives
 ) -> None:
     system.servers.valkey.stop()
     try:
@@ -188,7 +191,7 @@ def test_redis_alone_away_the_relay_publishes_itself(
 
 
 def test_workers_away_the_relay_publishes_itself(
-    system: Deployment, master: Api, arrives: Arrives, everything_runs: None
+    system: System, master: Api, arrives: Arrives, everything_runs: None
 ) -> None:
     """The broker takes the tasks, and nobody does them."""
     system.stop("master-worker")
@@ -197,7 +200,7 @@ def test_workers_away_the_relay_publishes_itself(
 
 
 def test_database_restarted_everything_goes_on(
-    system: Deployment, master: Api, arrives: Arrives
+    system: System, master: Api, arrives: Arrives
 ) -> None:
     system.servers.postgres.stop()
     system.servers.postgres.start()
@@ -206,7 +209,7 @@ def test_database_restarted_everything_goes_on(
 
 
 def test_queues_lost_and_made_anew_everything_goes_on(
-    system: Deployment, master: Api, arrives: Arrives
+    system: System, master: Api, arrives: Arrives
 ) -> None:
     """LocalStack keeps nothing over a restart, as if somebody had deleted the stacks.
 
@@ -227,7 +230,7 @@ def _created(master: Api) -> dict | None:
 
 
 def test_malformed_message_ends_in_the_dead_letters(
-    system: Deployment, master: Api, arrives: Arrives
+    system: System, master: Api, arrives: Arrives
 ) -> None:
     import boto3
 
@@ -255,7 +258,7 @@ def test_malformed_message_ends_in_the_dead_letters(
 
 @pytest.mark.parametrize("server", ["localstack", "postgres"])
 def test_poller_stops_within_ten_seconds_though_a_server_hangs(
-    system: Deployment, master: Api, arrives: Arrives, everything_runs: None, server: str
+    system: System, master: Api, arrives: Arrives, everything_runs: None, server: str
 ) -> None:
     """The server is suspended: it takes connections and answers nothing."""
     user = master.create()
@@ -266,7 +269,7 @@ def test_poller_stops_within_ten_seconds_though_a_server_hangs(
     assert system.process("billing-poller").returncode in (0, os.EX_TEMPFAIL)
 
 
-def test_processes_stop_in_good_order(system: Deployment, everything_runs: None) -> None:
+def test_processes_stop_in_good_order(system: System, everything_runs: None) -> None:
     for name in system.processes:
         start = time.monotonic()
         process = system.process(name)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from conftest import SOON_SECONDS, Api
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System
 from pages import fresh
 from test_accessibility import findings, fits_in_each_look, looks
 from usercast.testing import eventually
@@ -217,7 +216,7 @@ def test_own_pages_are_accessible(
 
 
 def test_wrong_passwords_lock_with_a_clear_page(
-    system: Deployment, contexts: Callable[..., BrowserContext], master: Api
+    system: System, contexts: Callable[..., BrowserContext], master: Api
 ) -> None:
     page = contexts().new_page()
     page.goto(master.login["url"] + "/admin/login/")

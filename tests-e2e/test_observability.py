@@ -17,8 +17,7 @@ from playwright.sync_api import Page
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import Collector, Span
-from conftest import CLIENTS, SOON_SECONDS, Api
-from embedded.deployment import Deployment
+from conftest import CLIENTS, SOON_SECONDS, Api, System, address
 from embedded.observing import CONFIGURATION, metrics_token, prometheus
 from embedded.ports import LOOPBACK, free_port, http_answers
 from embedded.process import Process
@@ -34,7 +33,7 @@ SECRET_PASSWORD = "correct-horse-zebra-staple-9"
 SECRET_E_MAIL = "zebedaeus.quuxley@private.example.org"
 
 
-def log_lines(system: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
+def log_lines(system: System) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line that a process of ours has logged in this session, and whose it is."""
     for name in system.processes:
         for line in system.log(name).read_text().splitlines():
@@ -42,7 +41,7 @@ def log_lines(system: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name, json.loads(line)
 
 
-def of_trace(system: Deployment, trace_id: str) -> dict[str, set[str]]:
+def of_trace(system: System, trace_id: str) -> dict[str, set[str]]:
     """What each process has logged of a trace."""
     found: dict[str, set[str]] = {}
     for name, line in log_lines(system):
@@ -57,7 +56,7 @@ def traceparent() -> str:
 
 
 def test_one_correlation_id_follows_a_change_from_the_request_to_the_push(
-    system: Deployment,
+    system: System,
     master: Api,
     arrives: Callable[..., None],
     visit: Callable[..., Page],
@@ -96,7 +95,7 @@ def test_one_correlation_id_follows_a_change_from_the_request_to_the_push(
     eventually(everywhere, within=SOON_SECONDS, what="every step having logged the trace")
 
 
-def test_lines_have_the_types_of_the_index(system: Deployment, master: Api) -> None:
+def test_lines_have_the_types_of_the_index(system: System, master: Api) -> None:
     """Every line of every process so far, by a strict mapping, as Elasticsearch would apply it."""
     master.http.get("/api/v1/users/not-an-id/")
     paths = [system.log(name) for name in system.processes]
@@ -114,7 +113,7 @@ def test_lines_have_the_types_of_the_index(system: Deployment, master: Api) -> N
 
 
 def test_nobodys_data_is_in_any_log(
-    system: Deployment, master: Api, clients: dict[str, Api], arrives: Callable[..., None]
+    system: System, master: Api, clients: dict[str, Api], arrives: Callable[..., None]
 ) -> None:
     """Such values everywhere they can be given, well and badly; then every log is searched."""
     state = {
@@ -198,7 +197,7 @@ def test_nobodys_data_is_in_any_log(
 
 
 @pytest.fixture
-def collector(system: Deployment, everything_runs: None) -> Iterator[Collector]:
+def collector(system: System, everything_runs: None) -> Iterator[Collector]:
     """Has what a change passes through send its spans here; afterwards all is as it was."""
     names = ["master-web", "master-relay", "master-worker", "billing-poller", "billing-web"]
     with Collector() as collecting:
@@ -220,11 +219,12 @@ def collector(system: Deployment, everything_runs: None) -> Iterator[Collector]:
             process.stop()
 
 
+@pytest.mark.embedded
 def test_change_is_one_trace_over_all_services(
     collector: Collector,
     master: Api,
     arrives: Callable[..., None],
-    system: Deployment,
+    system: System,
     visit: Callable[..., Page],
 ) -> None:
     for name in ("master", "billing"):
@@ -259,26 +259,19 @@ def test_change_is_one_trace_over_all_services(
 ENDS = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
 
 
-def scrape(system: Deployment, name: str) -> set[str]:
+def scrape(system: System, name: str) -> set[str]:
     """The names of all series that a process tells, or would once there is something to count."""
-    environment = system.processes[name].env
+    headers = {}
     if name.endswith("-web"):
-        port = environment["PORT"]
         headers = {"Authorization": f"Bearer {metrics_token(system.state_dir)}"}
-    else:
-        port, headers = environment["METRICS_PORT"], {}
-    answer = httpx.get(
-        f"http://{LOOPBACK}:{port}/metrics",
-        headers=headers,
-        trust_env=False,
-        timeout=10,
-    )
+    url = address(system, name) + "/metrics"
+    answer = httpx.get(url, headers=headers, trust_env=False, timeout=10)
     families = text_string_to_metric_families(answer.raise_for_status().text)
     return {one.name + end for one in families for end in ENDS.get(one.type, ("",))}
 
 
 def test_every_metric_in_a_rule_or_dashboard_is_told_by_some_process(
-    system: Deployment,
+    system: System,
     master: Api,
     arrives: Callable[..., None],
     visit: Callable[..., Page],
@@ -299,7 +292,8 @@ def test_metrics_of_the_web_are_for_who_has_the_token(apis: dict[str, Api]) -> N
         assert api.http.get("/metrics").status_code == 404, "with the API's token"
 
 
-def test_workers_of_one_process_answer_for_all(system: Deployment, tmp_path: Path) -> None:
+@pytest.mark.embedded
+def test_workers_of_one_process_answer_for_all(system: System, tmp_path: Path) -> None:
     spec = system.processes["master-web"]
     port, shared = free_port(), tmp_path / "shared"
     shared.mkdir()
@@ -384,7 +378,7 @@ def tls(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def watched(system: Deployment, tmp_path: Path, tls: int) -> Iterator[Prometheus]:
+def watched(system: System, tmp_path: Path, tls: int) -> Iterator[Prometheus]:
     blackbox = free_port()
     certificate = {
         "targets": [f"{LOOPBACK}:{blackbox}"],
@@ -416,9 +410,10 @@ def watched(system: Deployment, tmp_path: Path, tls: int) -> Iterator[Prometheus
         exporter.wait()
 
 
+@pytest.mark.embedded
 @pytest.mark.timeout(400)
 def test_alert_fires_when_a_poller_stops_and_ends_when_it_is_back(
-    watched: Prometheus, system: Deployment, everything_runs: None
+    watched: Prometheus, system: System, everything_runs: None
 ) -> None:
     """A real Prometheus with the configuration that is deployed, over the real processes."""
     eventually(

@@ -18,6 +18,7 @@ import yaml
 
 from observability import DIRECTORY, ELASTICSEARCH, PROMETHEUS
 
+pytestmark = pytest.mark.static
 ROOT = DIRECTORY.parents[1]
 COMPOSE = ROOT / "compose" / "observability.yaml"
 SWARM = ROOT / "infra" / "swarm" / "observability.yaml"
@@ -112,7 +113,8 @@ def test_prometheus_differs_only_in_how_it_finds_the_processes(way: str, tmp_pat
         FINDING[way].read_text(),
     )
     (tmp_path / "prometheus.yml").write_text(text)
-    (tmp_path / "metrics.token").write_text("t")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "metrics.token").write_text("t")
     (tmp_path / "rules").symlink_to(PROMETHEUS / "rules")
     (tmp_path / "targets").symlink_to(PROMETHEUS / "targets")
     run("promtool", "check", "config", tmp_path / "prometheus.yml")

@@ -30,6 +30,7 @@ from observability import (
 from shipper import ship, shipped
 from usercast.logging import FIELDS
 
+pytestmark = pytest.mark.static
 OPERATIONS = DIRECTORY.parents[1] / "docs" / "operations.md"
 
 PRIORITIES = ("urgent", "single", "bulk")
@@ -92,7 +93,7 @@ HISTOGRAMS = {name for name in METRICS if re.search(r"(_seconds|_changes|_method
 #: What Prometheus adds to every series, by its configuration and its targets.
 TARGET_LABELS: dict[str, tuple[str, ...]] = {
     "service": ANY,
-    "process": ("web", "relay", "worker", "poller", "clock"),
+    "process": ("web", "relay", "worker", "beat", "poller", "clock"),
     "job": ("usercast-web", "usercast", "certificates"),
     "instance": ANY,
     "alertstate": ("pending", "firing"),

@@ -10,8 +10,7 @@ import boto3
 import httpx
 import pytest
 
-from conftest import SOON_SECONDS, Api
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System
 from embedded.errors import BadSetting, CommandFailed
 from embedded.guest import Guest, Host
 from embedded.ports import http_answers
@@ -19,14 +18,14 @@ from usercast.testing import eventually
 
 
 @pytest.fixture
-def guest(system: Deployment) -> Iterator[Guest]:
+def guest(system: System) -> Iterator[Guest]:
     guest = Guest(Host.at(system.state_dir), f"g{uuid.uuid4().hex[:8]}")
     with guest.present():
         yield guest
 
 
 @pytest.fixture
-def aws(system: Deployment) -> Callable[[str], Any]:
+def aws(system: System) -> Callable[[str], Any]:
     variables = system.master.variables
 
     def client(service: str) -> Any:
@@ -41,7 +40,7 @@ def aws(system: Deployment) -> Callable[[str], Any]:
     return client
 
 
-def in_aws(aws: Callable[[str], Any], system: Deployment, name: str) -> tuple[int, int]:
+def in_aws(aws: Callable[[str], Any], system: System, name: str) -> tuple[int, int]:
     """How many queues and subscriptions a client has."""
     queues = aws("sqs").list_queues(QueueNamePrefix=f"usercast-{name}-").get("QueueUrls", [])
     pages = (
@@ -53,7 +52,7 @@ def in_aws(aws: Callable[[str], Any], system: Deployment, name: str) -> tuple[in
     return len(queues), sum(f":usercast-{name}-" in endpoint for endpoint in endpoints)
 
 
-def status(system: Deployment, token: str) -> int:
+def status(system: System, token: str) -> int:
     """How the master answers to a client's token."""
     with httpx.stream(
         "GET",
@@ -67,7 +66,7 @@ def status(system: Deployment, token: str) -> int:
 
 @pytest.mark.timeout(240)
 def test_third_client_comes_is_live_and_goes(
-    system: Deployment, master: Api, guest: Guest, aws: Callable[[str], Any]
+    system: System, master: Api, guest: Guest, aws: Callable[[str], Any]
 ) -> None:
     before = master.create(first_name="Before")
     guest.migrate()
@@ -109,7 +108,7 @@ def test_third_client_comes_is_live_and_goes(
         assert in_aws(aws, system, name) == (4, 2)
 
 
-def test_token_that_was_lost_is_replaced(system: Deployment, guest: Guest) -> None:
+def test_token_that_was_lost_is_replaced(system: System, guest: Guest) -> None:
     guest.register(guest.name)
     first = guest.service.token_file.read_text()
     guest.register(guest.name)
@@ -121,7 +120,7 @@ def test_token_that_was_lost_is_replaced(system: Deployment, guest: Guest) -> No
     system.manage("master", "clients", "remove", guest.name, "--yes")
 
 
-def test_removal_without_a_yes_removes_nothing(system: Deployment, guest: Guest) -> None:
+def test_removal_without_a_yes_removes_nothing(system: System, guest: Guest) -> None:
     guest.register(guest.name)
     with pytest.raises(CommandFailed, match="nothing was removed"):
         system.manage("master", "clients", "remove", guest.name)
@@ -130,7 +129,7 @@ def test_removal_without_a_yes_removes_nothing(system: Deployment, guest: Guest)
 
 
 @pytest.mark.parametrize("name", ["", "Warehouse", "master", "users", "billing", "postgres"])
-def test_name_that_is_no_name_or_taken_is_refused(system: Deployment, name: str) -> None:
+def test_name_that_is_no_name_or_taken_is_refused(system: System, name: str) -> None:
     with pytest.raises(BadSetting, match="NAME"):
         Guest(Host.at(system.state_dir), name)
 

@@ -9,8 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from conftest import SOON_SECONDS, Api, Member, query, sign_in
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, Member, System, query, sign_in
 from pages import field, fresh, live, row, stays
 from usercast.testing import eventually
 
@@ -19,9 +18,12 @@ NewMember = Callable[..., Member]
 UNKNOWN_ID = "01a20e80-0000-7000-8000-000000000000"
 
 
-def history(page: Page) -> list[str]:
-    """What is said to have changed, newest first."""
-    return page.locator("#history li.change .parts").all_inner_texts()
+def history(page: Page) -> list[list[str]]:
+    """What is said to have changed, newest first; of each change its parts."""
+    lists = page.locator("#history li.change .parts")
+    return lists.evaluate_all(
+        "all => all.map(one => [...one.children].map(part => part.textContent))"
+    )
 
 
 # As staff sees them
@@ -234,7 +236,7 @@ SEES: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture(scope="module")
 def people(
-    system: Deployment, master: Api, clients: dict[str, Api], new_member: NewMember, staff: Any
+    system: System, master: Api, clients: dict[str, Api], new_member: NewMember, staff: Any
 ) -> Iterator[dict[str, str]]:
     """Everybody's session, as a Cookie header, and under "other" the id of one they may look up."""
     inactive, local = new_member(), new_member()

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SOON_SECONDS, Api
-from embedded.deployment import Deployment
+from conftest import SOON_SECONDS, Api, System
 from usercast.testing import eventually
 from ways import PREFIX, WAYS
 
@@ -19,7 +18,7 @@ Told = dict[str, dict[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def told(system: Deployment, master: Api, clients: dict[str, Api]) -> Told:
+def told(system: System, master: Api, clients: dict[str, Api]) -> Told:
     """Every way, carried out: by way, its users ``before`` and ``after`` it by their ids, and what
     each service answered about them; the clients when they agreed, or when it was time.
     """
@@ -31,7 +30,7 @@ def told(system: Deployment, master: Api, clients: dict[str, Api]) -> Told:
     return told
 
 
-def _python(system: Deployment, code: str) -> str:
+def _python(system: System, code: str) -> str:
     return system.manage("master", "shell", "--no-imports", "-c", code)
 
 
@@ -86,7 +85,7 @@ User.groups.through.objects.create(user_id="{joining}", group=Group.objects.get(
 
 
 def test_what_no_signal_told_of_arrives_after_an_audit(
-    told: Told, system: Deployment, master: Api, arrives: Callable[..., None]
+    told: Told, system: System, master: Api, arrives: Callable[..., None]
 ) -> None:
     """``told`` is there first, since an audit would also mend what a way above had missed."""
     names = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("group", "readers")}

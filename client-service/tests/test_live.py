@@ -1,7 +1,13 @@
 """The feed, what is sent of it, and the routes a browser asks."""
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +132,48 @@ def test_rest_refuses_everybody_else(path: str) -> None:
     assert ordinary.get(f"/api/v1/{path}").status_code == 401
     ordinary.force_login(make_replica())
     assert ordinary.get(f"/api/v1/{path}").status_code == 403
+
+
+def test_command_that_ends_at_once_has_sent_what_it_pushed() -> None:
+    """Also where Redis has a name, which an interpreter that ends could no longer look up."""
+    code = "from usercast_client.live import broadcast; broadcast.shared().send({'type': 'over'})"
+    named = os.environ["REDIS_URL"].replace("127.0.0.1", "localhost")
+    assert named != os.environ["REDIS_URL"]
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "shell", "-c", code],
+        cwd=Path(__file__).parents[1],
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "usercast_client.settings",
+            "REDIS_URL": named,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "push_lost" not in ended.stdout + ended.stderr
+
+
+def test_command_waits_for_redis_once_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    async def away(message: dict[str, Any]) -> None:
+        tried.append(time.monotonic())
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(broadcast, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(broadcast, "_send_to_group", away)
+    broadcaster = broadcast.Broadcaster(waits=True)
+    try:
+        durations = []
+        for _ in range(3):
+            began = time.monotonic()
+            broadcaster.send({"type": "over"})
+            durations.append(time.monotonic() - began)
+    finally:
+        broadcaster.close()
+    assert len(tried) == 3
+    assert durations[0] >= 0.2
+    assert max(durations[1:]) < 0.2

@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from environs import validate
@@ -15,6 +16,8 @@ from usercast.metrics import metrics_settings
 env = Environment()
 
 SECRET_KEY = env.str("SECRET_KEY")
+#: Earlier keys: what they have signed, sessions above all, holds until they are taken away.
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 DEBUG = env.bool("DEBUG", False)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
@@ -40,7 +43,8 @@ for origin in ALLOWED_ORIGINS:
 USERCAST_FEED_KEEP = env.int("USERCAST_FEED_KEEP", 100_000)
 
 INSTALLED_APPS = [
-    "daphne",
+    # Before staticfiles, whose `runserver` it replaces. Images have uvicorn alone.
+    *(["daphne"] if find_spec("daphne") else []),
     "usercast_client.replica",
     "usercast_client.inbox",
     "usercast_client.live",
@@ -120,7 +124,8 @@ SESSION_COOKIE_NAME = f"usercast_{USERCAST_CLIENT}_session"
 CSRF_COOKIE_NAME = f"usercast_{USERCAST_CLIENT}_csrf"
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
+#: Of the pages; what is stored, logged and sent is in UTC.
+TIME_ZONE = env.time_zone("TZ", "UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"

@@ -1,7 +1,7 @@
 """``make demo``: the whole system on this machine until ctrl-C.
 
 Claims the state directory, ends what a crashed run left, checks the ports, sets everything up step
-by step, and then keeps the processes of the Procfile running under Honcho.
+by step, and then keeps the processes of the Procfiles running under Honcho.
 """
 
 import json

@@ -1,7 +1,7 @@
 """A whole system in one state directory: servers, the master, its clients, and their processes.
 
 The demo and the end-to-end tests both stand on it. Servers come up first, then ``set_up`` makes
-databases, AWS topology and operators, then the processes of the Procfile run: one by one with
+databases, AWS topology and operators, then the processes of the Procfiles run: one by one with
 ``start``, ``stop`` and ``kill``, or under the demo's process manager.
 """
 
@@ -16,7 +16,6 @@ from embedded.ports import loopback_url
 from embedded.private_files import write_json
 from embedded.servers import Servers
 from embedded.service import MASTER, Service, kept_secrets
-from embedded.stack import PROCFILE as PROCFILE
 from embedded.stack import Stack
 
 
@@ -28,7 +27,7 @@ class Deployment(Stack):
         master_port: the master's web port on the loopback interface.
         client_ports: the web port of each client, by its name.
         durable: False trades safety against a power cut for speed.
-        commands: lines that replace those of the Procfile, by the process's name.
+        commands: lines that replace those of the Procfiles, by the process's name.
     """
 
     def __init__(

@@ -61,7 +61,8 @@ def write_configuration(directory: Path, *, token: str, targets: Targets) -> Pat
     """
     (directory / "prometheus.yml").symlink_to(CONFIGURATION / "prometheus.yml")
     (directory / "rules").symlink_to(CONFIGURATION / "rules")
-    write_private(directory / "metrics.token", token)
+    (directory / "secrets").mkdir()
+    write_private(directory / "secrets" / "metrics.token", token)
     (directory / "targets").mkdir()
     for name in TARGETS:
         (directory / "targets" / f"{name}.json").write_text(json.dumps([*targets.get(name, [])]))

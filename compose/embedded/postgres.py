@@ -131,15 +131,16 @@ class Cluster:
 
 
 def create_database(url: str, name: str) -> str:
-    """The URL of the database ``name``, made when there is none yet.
+    """The URL of the database ``name``, made when there is none yet; its text is UTF-8.
 
     Args:
         url: of another database of the same server.
     """
+    create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor, suppress(psycopg2.errors.DuplicateDatabase):
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            cursor.execute(create.format(sql.Identifier(name)))
     return f"{url.rpartition('/')[0]}/{name}"
 
 

@@ -47,6 +47,7 @@ def _provide(config: pytest.Config) -> None:
             "SECRET_KEY": "only-for-tests",
             "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
             "HTTPS": "false",
+            "TZ": "UTC",
             "ALLOWED_ORIGINS": "http://testserver",
             "USERCAST_CLIENT": "billing",
             **aws_variables(servers.localstack.url),

@@ -21,6 +21,18 @@ from embedded.process import STACK_VARIABLE, Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCALSTACK_PYTHON_VARIABLE = "USERCAST_LOCALSTACK_PYTHON"
+#: LocalStack, begun so that its KMS can make a key: it gives bytes to uuid5, which takes them from
+#: Python 3.12 on only. Without keys it would need templates of its own.
+_RUN_LOCALSTACK = """
+import hashlib, runpy, uuid
+
+def uuid5(namespace, name):
+    name = name.encode() if isinstance(name, str) else name
+    return uuid.UUID(bytes=hashlib.sha1(namespace.bytes + name).digest()[:16], version=5)
+
+uuid.uuid5 = uuid5
+runpy.run_module("localstack.runtime.main", run_name="__main__")
+"""
 
 
 class Server(ABC):
@@ -163,7 +175,7 @@ class Valkey(Server):
 
 
 class LocalStack(Server):
-    """SNS, SQS and CloudFormation of one AWS account; it forgets everything when it stops."""
+    """SNS, SQS, KMS and CloudFormation of one AWS account; it forgets everything when it stops."""
 
     name = "LocalStack"
 
@@ -179,9 +191,9 @@ class LocalStack(Server):
     def _program(self) -> Process:
         home = self.state_dir / "localstack"
         return Process(
-            [str(_localstack_python()), "-m", "localstack.runtime.main"],
+            [str(_localstack_python()), "-c", _RUN_LOCALSTACK],
             env=self._environment(
-                SERVICES="sns,sqs,iam,sts,s3,cloudformation",
+                SERVICES="sns,sqs,iam,sts,s3,cloudformation,kms,cloudwatch",
                 SKIP_SSL_CERT_DOWNLOAD="1",
                 DISABLE_EVENTS="1",
                 # Load the services now, while databases are being made, not at their first use.

@@ -33,10 +33,8 @@ _FOREIGN_PREFIXES = (
     "PROMETHEUS_",
 )
 _FOREIGN_NAMES = {
-    *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "PORT", "ALLOWED_HOSTS"),
-    *("HTTPS", "HSTS_SECONDS", "TRUSTED_PROXIES"),
-    # Uvicorn would run so many processes.
-    "WEB_CONCURRENCY",
+    *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "BIND", "PORT", "ALLOWED_HOSTS"),
+    *("HTTPS", "HSTS_SECONDS", "TRUSTED_PROXIES", "TZ"),
 }
 
 
@@ -99,7 +97,7 @@ class Service:
     @property
     def directory(self) -> Path:
         """The directory of its manage.py."""
-        return REPOSITORY / ("master-service" if self.is_master else "client-service")
+        return directory_of(self.name)
 
     @property
     def operator(self) -> str:
@@ -118,6 +116,7 @@ class Service:
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "HTTPS": "false",  # Nothing leaves the loopback interface.
             "USERCAST_MASTER_URL": self.master_url,
+            "BIND": LOOPBACK,
             "PORT": str(self.port),
             "USERCAST_RUN_DIR": str(self.state_dir / "run"),
             **aws_variables(self.aws_url),
@@ -148,6 +147,11 @@ class Service:
             "STATE_DIR": str(self.state_dir),
             STACK_VARIABLE: str(stack_dir),
         }
+
+
+def directory_of(name: str) -> Path:
+    """The directory of the master's manage.py and Procfile, or of those of every client."""
+    return REPOSITORY / ("master-service" if name == MASTER else "client-service")
 
 
 def aws_variables(url: str) -> dict[str, str]:
@@ -188,7 +192,7 @@ def _inherited() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_FOREIGN_PREFIXES) and name not in _FOREIGN_NAMES
     }
-    # The commands of the Procfile must be those of this very environment, and processes run in
+    # The commands of the Procfiles must be those of this very environment, and processes run in
     # other directories than this one: relative entries would lead nowhere.
     programs = Path(sys.executable).absolute().parent
     search = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]

@@ -17,12 +17,10 @@ from embedded.observing import metrics_variables
 from embedded.parallel import side_by_side
 from embedded.private_files import write_environment, write_private
 from embedded.process import Process
-from embedded.servers import REPOSITORY
-from embedded.service import Service
+from embedded.service import Service, directory_of
 
-PROCFILE = REPOSITORY / "compose" / "Procfile"
-#: Whose lines in the Procfile are those of every client.
-_PATTERN = "billing"
+#: One machine has one worker of the master: beat within it is a process less.
+_BEAT_WITHIN = ' --beat --schedule "$STATE_DIR/beat"'
 _TOKEN = "USERCAST_MASTER_TOKEN="
 
 
@@ -45,7 +43,7 @@ class Stack(ABC):
 
     Args:
         state_dir: everything it writes goes here; a second run on it finds the first one's data.
-        commands: lines that replace those of the Procfile, by the process's name.
+        commands: lines that replace those of the Procfiles, by the process's name.
     """
 
     def __init__(self, state_dir: Path, *, commands: Mapping[str, str] | None = None) -> None:
@@ -147,7 +145,7 @@ class Stack(ABC):
                 },
             )
             for owner, service in self.services.items()
-            for kind, command in _commands_of(service).items()
+            for kind, command in commands_of(owner).items()
         }
 
     def process(self, name: str) -> Process:
@@ -186,12 +184,10 @@ class Stack(ABC):
         side_by_side({name: process.close for name, process in self._processes.items()})
 
 
-def _commands_of(service: Service) -> dict[str, str]:
-    """The lines of the Procfile for a service, by the kind of process."""
-    prefix = f"{service.name if service.is_master else _PATTERN}-"
-    lines: dict[str, str] = parse_procfile(PROCFILE.read_text()).processes
-    return {
-        name.removeprefix(prefix): command
-        for name, command in lines.items()
-        if name.startswith(prefix)
-    }
+def commands_of(name: str) -> dict[str, str]:
+    """How each kind of process of a service is run, by its Procfile: lines for ``/bin/sh``."""
+    lines = parse_procfile((directory_of(name) / "Procfile").read_text()).processes
+    commands = {kind: f"exec {line}" for kind, line in lines.items()}
+    if commands.pop("beat", None):
+        commands["worker"] += _BEAT_WITHIN
+    return commands

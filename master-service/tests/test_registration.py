@@ -273,6 +273,15 @@ def test_command_adds_lists_renews_and_removes(name: str) -> None:
     assert name not in run("list")[0]
 
 
+def test_command_leaves_the_queues_to_others(name: str, no_aws: list[str]) -> None:
+    file, said = run("add", name, "--without-queues")
+    token = next(line for line in file.splitlines() if "MASTER_TOKEN" in line).partition("=")[2]
+    assert status_of(token) == 200
+    assert "left to others" in said
+    assert no_aws == []
+    assert Client.objects.get().setup_problem == ""
+
+
 def test_command_wants_the_name_typed(
     name: str, no_aws: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

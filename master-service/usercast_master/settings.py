@@ -16,6 +16,8 @@ from usercast.metrics import metrics_settings
 env = Environment()
 
 SECRET_KEY = env.str("SECRET_KEY")
+#: Earlier keys: what they have signed, sessions above all, holds until they are taken away.
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 DEBUG = env.bool("DEBUG", False)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", [])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
@@ -25,6 +27,9 @@ globals().update(https)
 USERCAST_TOPIC_ARN = env.str("USERCAST_TOPIC_ARN")
 #: Where clients reach this service; told to whoever registers one.
 USERCAST_MASTER_URL = env.str("USERCAST_MASTER_URL", None)
+#: Nothing uses it: the example of a secret that infra/swarm brings here as a file. With
+#: `manage.py configuration` one sees that it has come, and that it has been rotated.
+EC2_SUPERSECRET = env.str("EC2_SUPERSECRET", None)
 #: Staff and superusers stay on the master unless this is set.
 USERCAST_REPLICATE_STAFF = env.bool("USERCAST_REPLICATE_STAFF", False)
 
@@ -150,7 +155,8 @@ SESSION_COOKIE_NAME = "usercast_master_session"
 CSRF_COOKIE_NAME = "usercast_master_csrf"
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
+#: Of the pages; what is stored, logged and sent is in UTC.
+TIME_ZONE = env.time_zone("TZ", "UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"

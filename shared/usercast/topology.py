@@ -27,7 +27,7 @@ _NEVER_MADE = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 
 
 def deploy_topic() -> str:
-    """Create or update the topic; returns its ARN. Safe to repeat."""
+    """Create or update the topic and its key; returns the topic's ARN. Safe to repeat."""
     return _deploy(TOPIC_STACK, "topic.yaml", {})["TopicArn"]
 
 
@@ -36,9 +36,12 @@ def deploy_client(name: str, *, topic_arn: str) -> dict[str, str]:
 
     Raises:
         ConfigurationError: the name does not fit a queue's name.
-        TopologyError: CloudFormation refused, or rolled back.
+        TopologyError: there is no key to encrypt them with, or CloudFormation refused, or rolled
+            back.
     """
-    return _deploy(_client_stack(name), "client.yaml", {"Client": name, "TopicArn": topic_arn})
+    stack = _client_stack(name)
+    parameters = {"Client": name, "TopicArn": topic_arn, "KeyArn": _key_arn()}
+    return _deploy(stack, "client.yaml", parameters)
 
 
 def remove_client(name: str) -> None:
@@ -159,12 +162,34 @@ def _deploy(stack: str, template: str, parameters: dict[str, str]) -> dict[str, 
                 StackName=stack,
                 WaiterConfig=_WAIT,  # type: ignore[arg-type]
             )
-        outputs = cloudformation.describe_stacks(StackName=stack)["Stacks"][0].get("Outputs", [])
+        return _outputs(stack)
     except (ClientError, WaiterError) as error:
         raise TopologyError(f"stack {stack} from {template}: {error}") from error
     except BotoCoreError as error:
         raise unreachable(error) from error
-    return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+
+def _key_arn() -> str:
+    """The key of the topic's stack, which also encrypts the queues."""
+    try:
+        if _state(TOPIC_STACK) and (key := _outputs(TOPIC_STACK).get("KeyArn")):
+            return key
+        raise TopologyError(
+            f"stack {TOPIC_STACK} is not there, or names no key. Bring it up to date first, with: "
+            "manage.py deploy_topic"
+        )
+    except ClientError as error:
+        raise TopologyError(
+            f"stack {TOPIC_STACK}: {error}. Who may not make queues has others make them, from "
+            "infra/aws/client.yaml, and registers with: manage.py clients add --without-queues"
+        ) from error
+    except BotoCoreError as error:
+        raise unreachable(error) from error
+
+
+def _outputs(stack: str) -> dict[str, str]:
+    found = aws.cloudformation().describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
 
 def _state(stack: str) -> str | None:

@@ -13,7 +13,7 @@ from celery.signals import beat_init
 from celery.worker.consumer import Consumer
 from kombu.utils.objects import cached_property
 
-from usercast import heartbeat
+from usercast import heartbeat, metrics, startup
 from usercast.health import OK, Dependency, ask_database
 from usercast.process import process_name
 
@@ -84,8 +84,12 @@ class BeatingScheduler(PersistentScheduler):
 
 @beat_init.connect
 def _begin(**_signal: Any) -> None:
-    is_embedded = current_process().name != "MainProcess"
-    heartbeat.start(_embedded_beat() if is_embedded else process_name())
+    if current_process().name != "MainProcess":
+        heartbeat.start(_embedded_beat())
+        return
+    heartbeat.start(process_name())
+    with startup.one_clear_line():
+        metrics.serve()
 
 
 def _embedded_beat() -> str:

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import psycopg2
-from honcho.environ import parse_procfile
 from psycopg2.extensions import connection
 
 from bench.session import Session
-from embedded.deployment import PROCFILE, Deployment
+from embedded.deployment import Deployment
 from embedded.leftovers import end_leftovers, locked
 from embedded.ports import free_port
 from embedded.process import Process
 from embedded.servers import REPOSITORY
+from embedded.stack import commands_of
 from usercast.errors import UsercastError
 
 CLIENT = "billing"
@@ -112,8 +112,9 @@ def _keep_logs() -> None:
 
 
 def _probed(name: str, *, sampled: bool) -> str:
-    """The process's line of the Procfile, run under ``bench.probe``."""
-    line = parse_procfile(PROCFILE.read_text()).processes[name].removeprefix("exec ")
+    """The process's command, run under ``bench.probe``."""
+    owner, _, kind = name.rpartition("-")
+    line = commands_of(owner)[kind].removeprefix("exec ")
     option = "--sample " if sampled else ""
     return f"exec python -m bench.probe {option}{PROBES / name} {line}"
 

@@ -22,6 +22,7 @@ from channels.layers import get_channel_layer
 
 from usercast import tracing
 from usercast.errors import reason
+from usercast.process import COMMAND, process_name
 from usercast_client.live.feed import BULK, Told
 
 log = structlog.get_logger(__name__)
@@ -36,9 +37,14 @@ class Broadcaster:
 
     The layer's connection lives as long as its loop does; a loop per message, as ``async_to_sync``
     would make, would connect to Redis anew each time.
+
+    Args:
+        waits: whether a send waits until it is through, as a command's has to: where an interpreter
+            is about to end, asyncio can no longer look up a host's name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits: bool = False) -> None:
+        self._waits = waits
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="broadcast", daemon=True
@@ -46,7 +52,7 @@ class Broadcaster:
         self._thread.start()
 
     def push(self, told: Told, *, of: Sequence[str | None] = ()) -> None:
-        """Send changes that have been committed; returns at once, whatever Redis does.
+        """Send changes that have been committed; never fails, and see ``send``.
 
         Args:
             of: the traceparents of what made them.
@@ -55,8 +61,13 @@ class Broadcaster:
             self.send(push_of(told) | {"of": tracing.representatives(of)})
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message to every hub; returns at once, whatever Redis does."""
-        asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        """Send a message to every hub; returns at once, whatever Redis does.
+
+        One that waits returns after at most ``SEND_SECONDS``, and at once after a send that failed.
+        """
+        sending = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        if self._waits:
+            self._waits = sending.result()
 
     def close(self) -> None:
         """Send what was pushed, for at most ``SEND_SECONDS``, and end the thread."""
@@ -65,12 +76,15 @@ class Broadcaster:
         self._thread.join()
         self._loop.close()
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: dict[str, Any]) -> bool:
+        """Whether it was sent."""
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await _send_to_group(message)
         except Exception as error:  # noqa: BLE001 - a hint that is lost costs nothing but a log line
             log.warning("push_lost", reason=reason(error))
+            return False
+        return True
 
     async def _drain(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -92,7 +106,7 @@ async def _send_to_group(message: dict[str, Any]) -> None:
 @cache
 def shared() -> Broadcaster:
     """This process's broadcaster; what was sent through it is sent before the process ends."""
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(waits=process_name() == COMMAND)
     atexit.register(broadcaster.close)
     return broadcaster
 

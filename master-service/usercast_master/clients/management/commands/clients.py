@@ -21,6 +21,11 @@ class Command(BaseCommand):
             "add", help="register one, or repair what is missing; print its environment file"
         )
         add.add_argument("name", help="such as billing")
+        add.add_argument(
+            "--without-queues",
+            action="store_true",
+            help="others make them, from infra/aws/client.yaml",
+        )
         remove = tasks.add_parser("remove", help="take one away, and all that waits for it")
         remove.add_argument("name")
         remove.add_argument("--yes", action="store_true", help="do not ask for the name again")
@@ -34,19 +39,22 @@ class Command(BaseCommand):
         except UsercastError as error:
             raise CommandError(str(error)) from error
 
-    def _add(self, *, name: str, **options: Any) -> None:
+    def _add(self, *, name: str, without_queues: bool, **options: Any) -> None:
         found = registration.register(name)
         # Before the queues: a failure there must not swallow the token.
         self.stdout.write(
             registration.environment_file(found.client, found.token, settings.USERCAST_MASTER_URL)
         )
         self.stdout.flush()
+        if without_queues:
+            self._say(f"{name} is registered; its queues are left to others.")
+            return
         self._say(f"Making the queues of {name} …")
         try:
             registration.deploy(found.client)
         except UsercastError as error:
             raise CommandError(
-                f"{name} is registered, but has no queues: {error}. "
+                f"{name} is registered, but its queues were not made: {error}. "
                 f"When this is mended, go on with: manage.py clients add {name}"
             ) from error
         self._say(f"{name} is registered, and its queues are there.")
