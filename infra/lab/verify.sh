@@ -121,11 +121,13 @@ compose() {
 
 # Of the largest size: /tmp has room for three at a time.
 uploads() {
-  local state
+  local state codes
   head -c 50M /dev/zero >"$work/large"
   # Django has read them, and then found no token in them.
-  [ "$(answers 3)" = "403 403 403 " ] || stop "three uploads of 50 MB were answered $(answers 3)"
-  case $(answers 4) in *413* | *000*) stop "four uploads of 50 MB were answered $(answers 4)" ;; esac
+  codes=$(answers 3)
+  [ "$codes" = "403 403 403 " ] || stop "three uploads of 50 MB were answered $codes"
+  codes=$(answers 4)
+  case $codes in *413* | *000*) stop "four uploads of 50 MB were answered $codes" ;; esac
   state=$(docker inspect --format '{{.State.OOMKilled}} {{.RestartCount}}' usercast-lab-master-nginx-1 usercast-lab-master-web-1)
   [ "$state" = $'false 0\nfalse 0' ] || stop "uploads of 50 MB ended nginx or web: $state"
   [ "$(answers 1)" = "403 " ] || stop "after uploads of 50 MB there is no other"
